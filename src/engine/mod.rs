@@ -1,0 +1,620 @@
+//! The rules: which waits an event answers, and how each wait ends.
+//!
+//! The engine is plain state. It has no sockets, no disk, no locks and no clock: time comes in as an
+//! argument, what must happen comes out as [`Effect`]s, and [`Engine::next_wake`] says when it next wants
+//! [`Engine::tick`] to be called. One task owns it and hands it things in one order, so "look into the log,
+//! then register" is one step by construction.
+//!
+//! ```text
+//!             open                 every key answered ─────────▶ COMPLETED or FAILED
+//!   (look) ─────────▶ open ──┬──▶ a key failed, FAIL_FAST ─────▶ FAILED
+//!      │                │    ├──▶ deadline, or never armed ────▶ TIMED_OUT
+//!      │       arm, skip└◀───┤
+//!      │                     ├──▶ Cancel, CancelInstance, stop ▶ CANCELLED
+//!      └── what the look ────┤
+//!          finds may end it  └──▶ stream closed, taken over ───▶ (nothing is left)
+//! ```
+
+mod ended;
+mod index;
+mod wait;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use thiserror::Error;
+
+use crate::clock::Time;
+use crate::event::{
+    Caller, CancelInstance, Cursor, Event, EventId, InstanceId, Key, KeyHash, LogId, Position, Status, WaitId,
+};
+use crate::journal::{Committed, Verdict};
+use ended::Ended;
+use index::Index;
+use wait::Wait;
+pub use wait::{
+    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Opened, Outcome, Resume, Start, WaitView, Why,
+};
+
+/// How often a stream is told how far its wait has looked, so that its client always has a recent place to
+/// ask again from.
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// The number of one opening of a wait: never given out twice, so that what is late for an older opening
+/// of an id cannot touch a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Opening(pub u64);
+
+/// An event as waits are told of it: without its key, which the wait has, and its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are Event's")]
+pub struct EventBrief {
+    pub position: Position,
+    pub id: EventId,
+    pub status: Status,
+    pub received_at: Time,
+    pub occurred_at: Option<Time>,
+    pub held_for: Option<Duration>,
+}
+
+/// What became of a dispatched event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It met or failed a key of so many open waits.
+    Woke(u32, Position),
+    /// It is in the log and answered no open wait.
+    Retained(Position),
+    /// Its id is known with the same content; the first one's position.
+    Duplicate(Position),
+    /// Its id is known with other content.
+    IdReused,
+}
+
+/// The engine's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Waits open at once.
+    pub waits: usize,
+    /// Waits of one instance open at once.
+    pub instance_waits: usize,
+    /// Ended waits remembered.
+    pub ended_waits: usize,
+    /// How long an ended wait is remembered.
+    pub ended_age: Duration,
+    /// How long a wait may go unarmed.
+    pub max_unarmed: Duration,
+}
+
+/// Why a wait could not be opened.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another caller's, or another instance's, wait has this id.
+    #[error("wait {0} is open for another caller or another instance")]
+    IdTaken(WaitId),
+    /// The cursor is not of this log.
+    #[error("cursor {asked} is not one of this log, which reaches from {oldest} to {head}")]
+    AnotherLog {
+        /// What was asked.
+        asked: Cursor,
+        /// The oldest cursor that there is.
+        oldest: Cursor,
+        /// The newest one.
+        head: Cursor,
+    },
+    /// The log no longer reaches back that far.
+    #[error("the log reaches back to {oldest} only, {asked} is older")]
+    Expired {
+        /// What was asked.
+        asked: String,
+        /// The oldest cursor that there is.
+        oldest: Cursor,
+    },
+    /// Too many waits are open.
+    #[error("{limit} is {bound}, and so many waits are open")]
+    TooMany {
+        /// The limit's option.
+        limit: &'static str,
+        /// Its value.
+        bound: usize,
+    },
+}
+
+/// Why a wait could not be armed, skipped or cancelled.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum WaitError {
+    /// No such wait is open.
+    #[error("no wait {0} is open; if it has ended, its stream has the outcome")]
+    NotFound(WaitId),
+    /// It is another user's.
+    #[error("wait {0} is another user's")]
+    NotPermitted(WaitId),
+}
+
+/// How many waits have ended how, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct WaitCounts {
+    pub opened: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    pub cancelled: u64,
+    /// Closed by their client, or taken over.
+    pub closed: u64,
+}
+
+/// The waits that wait for one key of one instance.
+struct Waiters {
+    hash: KeyHash,
+    /// Each with the key's number in the wait, in the order of opening.
+    waits: Vec<(Opening, u16)>,
+}
+
+struct Beat {
+    due: Time,
+    opening: Opening,
+    /// How far the wait had looked when its stream was last told so.
+    told: Position,
+}
+
+/// The open waits, and an index of the log that they ask.
+pub struct Engine {
+    log_id: LogId,
+    limits: Limits,
+    index: Index,
+    waits: BTreeMap<Opening, Box<Wait>>,
+    by_id: HashMap<WaitId, Opening>,
+    by_instance: HashMap<InstanceId, BTreeSet<Opening>>,
+    by_key: HashTable<Waiters>,
+    deadlines: BTreeSet<(Time, Opening)>,
+    /// Every stream's next heartbeat. All have the same cadence, so the first is always the next due.
+    beats: VecDeque<Beat>,
+    ended: Ended,
+    counts: WaitCounts,
+}
+
+impl Engine {
+    /// An engine over an empty log.
+    pub fn new(log_id: LogId, limits: Limits) -> Self {
+        Self {
+            log_id,
+            limits,
+            index: Index::new(),
+            waits: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_instance: HashMap::new(),
+            by_key: HashTable::new(),
+            deadlines: BTreeSet::new(),
+            beats: VecDeque::new(),
+            ended: Ended::new(limits.ended_waits, limits.ended_age),
+            counts: WaitCounts::default(),
+        }
+    }
+
+    /// Takes in a committed batch: finds the waits that each event answers. Gives a disposition for each.
+    pub fn commit(&mut self, batch: &Committed<Vec<Event>>, out: &mut Vec<Effect>) -> Vec<Disposition> {
+        let events = batch.records().iter().zip(batch.verdicts());
+        events
+            .map(|(event, verdict)| match *verdict {
+                Verdict::New(position) => {
+                    self.index.add_event(position, event, batch.received_at());
+                    match self.wake(position, event, batch.received_at(), out) {
+                        0 => Disposition::Retained(position),
+                        woke => Disposition::Woke(woke, position),
+                    }
+                }
+                Verdict::Duplicate(position) => Disposition::Duplicate(position),
+                Verdict::IdReused => Disposition::IdReused,
+            })
+            .collect()
+    }
+
+    /// Takes in a committed CancelInstance. Gives the waits that it ended, each with its open keys.
+    pub fn cancel_instance(
+        &mut self,
+        cancel: &Committed<CancelInstance>,
+        out: &mut Vec<Effect>,
+    ) -> Vec<(WaitId, Vec<Key>)> {
+        let mut ended = Vec::new();
+        for verdict in cancel.verdicts() {
+            let Verdict::New(position) = *verdict else { continue };
+            let record = cancel.records();
+            self.index.add_cancel(position, record, cancel.received_at());
+            for opening in self.openings_of(record.instance) {
+                let Some(wait) = self.waits.get(&opening) else { continue };
+                if !wait.is_ended_by_cancel(position, record.caller) {
+                    continue;
+                }
+                ended.push((wait.id, wait.open_keys()));
+                let why = Why::InstanceCancelled(record.why.clone());
+                self.end(cancel.received_at(), opening, Kind::Cancelled, why, position, out);
+            }
+        }
+        ended
+    }
+
+    /// Opens a wait: looks into the log, and registers it unless that has already ended it.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenError`] has them. Nothing has changed then; a wait that was open under the id still is.
+    pub fn open(&mut self, now: Time, ask: Ask, out: &mut Vec<Effect>) -> Result<(), OpenError> {
+        let older = self.older_opening(&ask)?;
+        if older.is_none()
+            && let Some(resume) = &ask.resume
+            && let Some(ended) = self.ended.same(&ask, &resume.opened)
+            && let Some((outcome, _)) = &ended.ended
+        {
+            out.push(registered(ended, ask.opening, self.index.head()));
+            out.push(Effect::Outcome { id: ask.id, opening: ask.opening, outcome: outcome.clone() });
+            return Ok(());
+        }
+        self.check_room(&ask, older)?;
+        let (after, opened) = self.resolve_start(now, &ask)?;
+        if let Some(older) = older {
+            self.remove(older);
+            self.counts.closed += 1;
+            out.push(Effect::TakenOver { id: ask.id, opening: older });
+        }
+        self.counts.opened += 1;
+
+        let look_only = ask.timeout.is_zero();
+        let mut wait = Box::new(Wait::new(now, ask, opened, self.limits.max_unarmed));
+        let opening = wait.opening;
+        let head = self.index.head();
+        let first = out.len();
+        let mut end = self.look(&mut wait, after, out);
+        if end.is_none() && look_only {
+            end = Some((Kind::TimedOut, Why::Itself));
+        }
+        out.insert(first, registered(&wait.view(), opening, head));
+        match end {
+            Some((kind, why)) => self.conclude(now, *wait, kind, why, head, out),
+            None => {
+                self.register(wait);
+                self.beats.push_back(Beat { due: now.plus(HEARTBEAT), opening, told: head });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts, or starts anew, a wait's timeout. Gives its new deadline.
+    ///
+    /// # Errors
+    ///
+    /// If no such wait is open, or it is another user's.
+    pub fn arm(&mut self, now: Time, id: WaitId, caller: Caller) -> Result<Time, WaitError> {
+        let opening = self.opening_of(id, caller)?;
+        let wait = self.waits.get_mut(&opening).ok_or(WaitError::NotFound(id))?;
+        self.deadlines.remove(&(wait.deadline, opening));
+        wait.arm(now);
+        self.deadlines.insert((wait.deadline, opening));
+        Ok(wait.deadline)
+    }
+
+    /// Takes keys out of a wait. Gives how many of them were open.
+    ///
+    /// # Errors
+    ///
+    /// If no such wait is open, or it is another user's.
+    pub fn skip(
+        &mut self,
+        now: Time,
+        id: WaitId,
+        caller: Caller,
+        keys: &[Key],
+        out: &mut Vec<Effect>,
+    ) -> Result<u32, WaitError> {
+        let opening = self.opening_of(id, caller)?;
+        let head = self.index.head();
+        let wait = self.waits.get_mut(&opening).ok_or(WaitError::NotFound(id))?;
+        let mut skipped = 0;
+        for key in keys {
+            skipped += u32::from(wait.skip(key, head, out));
+        }
+        if let Some(kind) = wait.end_if_answered() {
+            self.end(now, opening, kind, Why::Itself, head, out);
+        }
+        Ok(skipped)
+    }
+
+    /// Ends a wait with the outcome CANCELLED.
+    ///
+    /// # Errors
+    ///
+    /// If no such wait is open, or it is another user's.
+    pub fn cancel(
+        &mut self,
+        now: Time,
+        id: WaitId,
+        caller: Caller,
+        why: String,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), WaitError> {
+        let opening = self.opening_of(id, caller)?;
+        self.end(now, opening, Kind::Cancelled, Why::Cancelled(why), self.index.head(), out);
+        Ok(())
+    }
+
+    /// Forgets a wait whose stream has closed. One that has ended, or was taken over, is left alone.
+    pub fn close(&mut self, opening: Opening) {
+        if self.remove(opening).is_some() {
+            self.counts.closed += 1;
+        }
+    }
+
+    /// Ends the waits whose deadline has passed, and tells the others how far they have looked.
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let head = self.index.head();
+        while let Some(&(deadline, opening)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let unarmed = self.waits.get(&opening).is_some_and(|wait| wait.unarmed);
+            let why = if unarmed { Why::NeverArmed } else { Why::Itself };
+            self.end(now, opening, Kind::TimedOut, why, head, out);
+        }
+        while let Some(beat) = self.beats.pop_front_if(|beat| beat.due <= now) {
+            if let Some(wait) = self.waits.get(&beat.opening) {
+                out.push(Effect::looked(wait.id, beat.opening, head));
+                let due = now.plus(HEARTBEAT);
+                self.beats.push_back(Beat { due, opening: beat.opening, told: head });
+            }
+        }
+        self.ended.expire(now);
+    }
+
+    /// When [`tick`](Self::tick) next has something to do.
+    pub fn next_wake(&self) -> Option<Time> {
+        let deadline = self.deadlines.first().map(|&(deadline, _)| deadline);
+        let beat = self.beats.front().map(|beat| beat.due);
+        deadline.into_iter().chain(beat).min()
+    }
+
+    /// Ends every wait CANCELLED, because the log ends with the agent.
+    pub fn stop(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let head = self.index.head();
+        while let Some((&opening, _)) = self.waits.first_key_value() {
+            self.end(now, opening, Kind::Cancelled, Why::LogGone, head, out);
+        }
+    }
+
+    /// The oldest place from which the client of an open wait may yet ask again.
+    pub fn pinned(&mut self) -> Option<Position> {
+        while self.beats.front().is_some_and(|beat| !self.waits.contains_key(&beat.opening)) {
+            self.beats.pop_front();
+        }
+        self.beats.front().map(|beat| beat.told)
+    }
+
+    /// Forgets what the log has dropped.
+    pub fn drop_before(&mut self, oldest: Position) {
+        self.index.drop_before(oldest);
+    }
+
+    /// How many waits are open.
+    pub fn open_waits(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// How many waits have ended how.
+    pub fn counts(&self) -> WaitCounts {
+        self.counts
+    }
+
+    /// At most `most` open waits, oldest first, from those opened after `after` on.
+    pub fn list(&self, instance: Option<InstanceId>, after: Opening, most: usize) -> Vec<WaitView> {
+        let after = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        match instance {
+            None => self.waits.range(after).take(most).map(|(_, wait)| wait.view()).collect(),
+            Some(instance) => {
+                let openings = self.by_instance.get(&instance).into_iter().flat_map(|all| all.range(after));
+                let waits = openings.filter_map(|opening| self.waits.get(opening));
+                waits.take(most).map(|wait| wait.view()).collect()
+            }
+        }
+    }
+
+    /// The waits of an instance that are open or have ended and are still remembered.
+    pub fn history(&self, instance: InstanceId) -> Vec<WaitView> {
+        let mut waits: Vec<_> = self.ended.of_instance(instance).cloned().collect();
+        waits.extend(self.list(Some(instance), Opening(0), usize::MAX));
+        waits
+    }
+
+    /// The open wait that an ask takes over.
+    fn older_opening(&self, ask: &Ask) -> Result<Option<Opening>, OpenError> {
+        let Some(&opening) = self.by_id.get(&ask.id) else { return Ok(None) };
+        match self.waits.get(&opening) {
+            Some(wait) if wait.instance == ask.instance && wait.uid == ask.uid => Ok(Some(opening)),
+            _ => Err(OpenError::IdTaken(ask.id)),
+        }
+    }
+
+    fn check_room(&self, ask: &Ask, older: Option<Opening>) -> Result<(), OpenError> {
+        if older.is_some() {
+            return Ok(());
+        }
+        let of_instance = self.by_instance.get(&ask.instance).map_or(0, BTreeSet::len);
+        for (limit, bound, open) in [
+            ("max_waits", self.limits.waits, self.waits.len()),
+            ("max_instance_waits", self.limits.instance_waits, of_instance),
+        ] {
+            if open >= bound {
+                return Err(OpenError::TooMany { limit, bound });
+            }
+        }
+        Ok(())
+    }
+
+    /// From which place on the wait looks, and what it counts as its opening.
+    fn resolve_start(&self, now: Time, ask: &Ask) -> Result<(Position, Opened), OpenError> {
+        let head = self.index.head();
+        let cursor = |position| Cursor { log_id: self.log_id, position };
+        let oldest = cursor(self.index.oldest().before());
+        let (after, counts_from) = match ask.start {
+            Start::Head => (head, Some(now)),
+            Start::After(asked) => {
+                if asked.log_id != self.log_id || asked.position > head {
+                    return Err(OpenError::AnotherLog { asked, oldest, head: cursor(head) });
+                }
+                if asked.position < oldest.position {
+                    return Err(OpenError::Expired { asked: asked.to_string(), oldest });
+                }
+                (asked.position, self.index.received_at(asked.position))
+            }
+            Start::Lookback(span) => {
+                let moment = now.minus(span);
+                let after = self.index.place_before(moment).ok_or_else(|| OpenError::Expired {
+                    asked: format!("{} ago", humantime::format_duration(span)),
+                    oldest,
+                })?;
+                (after, Some(moment))
+            }
+        };
+        let opened = match &ask.resume {
+            Some(resume) => resume.opened,
+            None => Opened { position: head, counts_from },
+        };
+        Ok((after, opened))
+    }
+
+    /// Lets a wait see what is in the log after a place, as if it had just come. Says how that ended it.
+    fn look(&self, wait: &mut Wait, after: Position, out: &mut Vec<Effect>) -> Option<(Kind, Why)> {
+        if let Some(kind) = wait.end_if_answered() {
+            return Some((kind, Why::Itself));
+        }
+        let head = self.index.head();
+        let may_end = |cancelled: &index::Cancelled| cancelled.caller.may_act_for(wait.uid);
+        let cancel = self.index.cancel_after(wait.opened.position, wait.instance, may_end);
+        if after < head {
+            for (key, event) in self.index.after(after, &wait.hashes) {
+                if cancel.as_ref().is_some_and(|(position, _)| *position < event.position) {
+                    break;
+                }
+                if let Some(kind) = wait.see(key, event, head, out).end {
+                    return Some((kind, Why::Itself));
+                }
+            }
+        }
+        cancel.map(|(_, cancelled)| (Kind::Cancelled, Why::InstanceCancelled(cancelled.why.clone())))
+    }
+
+    /// Shows an event to the waits that wait for its key. Gives how many keys it met or failed.
+    fn wake(&mut self, position: Position, event: &Event, received_at: Time, out: &mut Vec<Effect>) -> u32 {
+        let Some(waiters) = self.by_key.find(event.hash.bits(), |waiters| waiters.hash == event.hash) else {
+            return 0;
+        };
+        let brief = EventBrief {
+            position,
+            id: event.id,
+            status: event.status,
+            received_at,
+            occurred_at: event.occurred_at,
+            held_for: event.held_for,
+        };
+        let mut woke = 0;
+        let mut ends = Vec::new();
+        for &(opening, key) in &waiters.waits {
+            let Some(wait) = self.waits.get_mut(&opening) else { continue };
+            let seen = wait.see(key, brief, position, out);
+            woke += u32::from(seen.answered);
+            ends.extend(seen.end.map(|kind| (opening, kind)));
+        }
+        for (opening, kind) in ends {
+            self.end(received_at, opening, kind, Why::Itself, position, out);
+        }
+        woke
+    }
+
+    fn end(
+        &mut self,
+        now: Time,
+        opening: Opening,
+        kind: Kind,
+        why: Why,
+        at: Position,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(wait) = self.remove(opening) {
+            self.conclude(now, *wait, kind, why, at, out);
+        }
+    }
+
+    fn conclude(&mut self, now: Time, wait: Wait, kind: Kind, why: Why, at: Position, out: &mut Vec<Effect>) {
+        let count = match kind {
+            Kind::Completed => &mut self.counts.completed,
+            Kind::Failed => &mut self.counts.failed,
+            Kind::TimedOut => &mut self.counts.timed_out,
+            Kind::Cancelled => &mut self.counts.cancelled,
+        };
+        *count += 1;
+        let outcome = Outcome { kind, why, at, answers: wait.answers.clone() };
+        self.ended.add(WaitView { ended: Some((outcome.clone(), now)), ..wait.view() });
+        out.push(Effect::Outcome { id: wait.id, opening: wait.opening, outcome });
+    }
+
+    fn register(&mut self, wait: Box<Wait>) {
+        let opening = wait.opening;
+        for (key, &hash) in wait.hashes.iter().enumerate() {
+            match self.by_key.entry(hash.bits(), |other| other.hash == hash, |other| other.hash.bits()) {
+                Entry::Occupied(mut waiters) => waiters.get_mut().waits.push((opening, key as u16)),
+                Entry::Vacant(waiters) => {
+                    waiters.insert(Waiters { hash, waits: vec![(opening, key as u16)] });
+                }
+            }
+        }
+        self.by_id.insert(wait.id, opening);
+        self.by_instance.entry(wait.instance).or_default().insert(opening);
+        self.deadlines.insert((wait.deadline, opening));
+        self.waits.insert(opening, wait);
+    }
+
+    /// Takes a wait out of every table.
+    fn remove(&mut self, opening: Opening) -> Option<Box<Wait>> {
+        let wait = self.waits.remove(&opening)?;
+        for &hash in &wait.hashes {
+            let found = self.by_key.find_entry(hash.bits(), |waiters| waiters.hash == hash);
+            if let Ok(mut waiters) = found {
+                waiters.get_mut().waits.retain(|&(other, _)| other != opening);
+                if waiters.get().waits.is_empty() {
+                    waiters.remove();
+                }
+            }
+        }
+        self.by_id.remove(&wait.id);
+        if let Some(openings) = self.by_instance.get_mut(&wait.instance) {
+            openings.remove(&opening);
+            if openings.is_empty() {
+                self.by_instance.remove(&wait.instance);
+            }
+        }
+        self.deadlines.remove(&(wait.deadline, opening));
+        Some(wait)
+    }
+
+    fn openings_of(&self, instance: InstanceId) -> Vec<Opening> {
+        self.by_instance.get(&instance).into_iter().flatten().copied().collect()
+    }
+
+    fn opening_of(&self, id: WaitId, caller: Caller) -> Result<Opening, WaitError> {
+        let opening = *self.by_id.get(&id).ok_or(WaitError::NotFound(id))?;
+        match self.waits.get(&opening) {
+            Some(wait) if caller.may_act_for(wait.uid) => Ok(opening),
+            _ => Err(WaitError::NotPermitted(id)),
+        }
+    }
+}
+
+fn registered(wait: &WaitView, opening: Opening, at: Position) -> Effect {
+    Effect::Registered {
+        id: wait.id,
+        opening,
+        at,
+        deadline: wait.deadline,
+        opened: wait.opened,
+        answers: wait.answers.clone(),
+    }
+}

@@ -1,0 +1,213 @@
+//! The event ids that were seen, in bounds of age and number.
+//!
+//! Whoever appends to the log decides with this what is a duplicate, and nobody else does. An id outlives
+//! its event.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use hashbrown::HashTable;
+
+use crate::clock::Time;
+use crate::event::{EventId, Position};
+
+/// Ids are forgotten so many at a time.
+const CHUNK: usize = 1_024;
+/// A table grows by itself, all of it at once: so many small ones never stop the appender for long.
+const SHARDS: usize = 256;
+
+/// What is known of an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Never,
+    /// It was given to an event of the same content, at this position.
+    Same(Position),
+    /// It was given to an event of other content.
+    Reused,
+}
+
+#[derive(Clone, Copy)]
+struct Remembered {
+    id: EventId,
+    digest: u64,
+    position: Position,
+}
+
+struct Chunk {
+    ids: Vec<Remembered>,
+    newest: Time,
+}
+
+/// The ids seen, oldest first, with tables to find them by.
+///
+/// A table holds only an id's number in the order of their coming, so that an id costs 32 bytes and its few
+/// in the table.
+pub struct Ids {
+    window: Duration,
+    max: usize,
+    hasher: RandomState,
+    tables: Vec<HashTable<u32>>,
+    chunks: VecDeque<Chunk>,
+    /// The number of the first id in the first chunk, a multiple of [`CHUNK`]. Numbers wrap.
+    first: u32,
+    len: usize,
+    dropped_early: u64,
+}
+
+impl Ids {
+    /// Remembers ids for `window`, and `max` of them at most (rounded down to whole chunks of 1,024, but
+    /// never below one).
+    pub fn new(window: Duration, max: usize) -> Self {
+        Self {
+            window,
+            max: max.max(CHUNK),
+            hasher: RandomState::new(),
+            tables: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            chunks: VecDeque::new(),
+            first: 0,
+            len: 0,
+            dropped_early: 0,
+        }
+    }
+
+    /// What is known of `id`, for an event whose content has this digest.
+    pub fn look_up(&self, id: EventId, digest: u64) -> Seen {
+        let hash = self.hash(id);
+        let found = self.tables[shard(hash)].find(hash, |&number| self.at(number).id == id);
+        match found.map(|&number| self.at(number)) {
+            None => Seen::Never,
+            Some(known) if known.digest == digest => Seen::Same(known.position),
+            Some(_) => Seen::Reused,
+        }
+    }
+
+    /// Remembers an id that [`look_up`](Self::look_up) has never seen.
+    pub fn remember(&mut self, now: Time, id: EventId, digest: u64, position: Position) {
+        if self.chunks.back().is_none_or(|chunk| chunk.ids.len() == CHUNK) {
+            if self.len + CHUNK > self.max {
+                self.dropped_early += self.forget_chunk() as u64;
+            }
+            self.chunks.push_back(Chunk { ids: Vec::with_capacity(CHUNK), newest: now });
+        }
+        let number = self.first.wrapping_add(self.len as u32);
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.ids.push(Remembered { id, digest, position });
+            chunk.newest = now;
+        }
+        self.len += 1;
+
+        let hash = self.hash(id);
+        let (hasher, chunks, first) = (&self.hasher, &self.chunks, self.first);
+        self.tables[shard(hash)]
+            .insert_unique(hash, number, |&number| hasher.hash_one(at(chunks, first, number).id.0.as_u128()));
+    }
+
+    /// Forgets what is older than the window. A chunk goes as a whole, once its newest id is that old.
+    pub fn expire(&mut self, now: Time) {
+        let horizon = now.minus(self.window);
+        while self.chunks.front().is_some_and(|chunk| chunk.newest < horizon) {
+            self.forget_chunk();
+        }
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many were forgotten because of their number, before their time.
+    pub fn dropped_early(&self) -> u64 {
+        self.dropped_early
+    }
+
+    fn forget_chunk(&mut self) -> usize {
+        let Some(chunk) = self.chunks.front() else { return 0 };
+        for (offset, known) in chunk.ids.iter().enumerate() {
+            let number = self.first.wrapping_add(offset as u32);
+            let hash = self.hash(known.id);
+            if let Ok(entry) = self.tables[shard(hash)].find_entry(hash, |&other| other == number) {
+                entry.remove();
+            }
+        }
+        let forgotten = chunk.ids.len();
+        self.chunks.pop_front();
+        self.first = self.first.wrapping_add(forgotten as u32);
+        self.len -= forgotten;
+        forgotten
+    }
+
+    fn hash(&self, id: EventId) -> u64 {
+        self.hasher.hash_one(id.0.as_u128())
+    }
+
+    fn at(&self, number: u32) -> Remembered {
+        at(&self.chunks, self.first, number)
+    }
+}
+
+fn at(chunks: &VecDeque<Chunk>, first: u32, number: u32) -> Remembered {
+    let offset = number.wrapping_sub(first) as usize;
+    chunks[offset / CHUNK].ids[offset % CHUNK]
+}
+
+/// The top bits choose the table: hashbrown uses the others within it.
+fn shard(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> EventId {
+        EventId(uuid::Uuid::from_u128(n))
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_known_id_is_the_same_only_with_the_same_content() {
+        let mut ids = Ids::new(Duration::from_secs(10), 10_000);
+        assert_eq!(ids.look_up(id(7), 1), Seen::Never);
+        ids.remember(at(0), id(7), 1, Position(3));
+        assert_eq!(ids.look_up(id(7), 1), Seen::Same(Position(3)));
+        assert_eq!(ids.look_up(id(7), 2), Seen::Reused);
+    }
+
+    #[test]
+    fn ids_are_forgotten_by_age_but_never_within_the_window() {
+        let mut ids = Ids::new(Duration::from_secs(10), 1_000_000);
+        for n in 0..5_000 {
+            ids.remember(at(n as u64 / 1_000), id(n), 0, Position(n as u64));
+        }
+        ids.expire(at(12));
+        for n in 2_000..5_000 {
+            assert_eq!(ids.look_up(id(n), 0), Seen::Same(Position(n as u64)), "id {n}");
+        }
+        assert_eq!(ids.look_up(id(0), 0), Seen::Never);
+        ids.expire(at(100));
+        assert!(ids.is_empty());
+        assert_eq!(ids.dropped_early(), 0);
+    }
+
+    #[test]
+    fn size_wins_over_age_and_what_goes_early_is_counted() {
+        let mut ids = Ids::new(Duration::from_secs(10), 4_096);
+        for n in 0..10_000 {
+            ids.remember(at(0), id(n), 0, Position(n as u64));
+            assert!(ids.len() <= 4_096);
+        }
+        assert_eq!(ids.look_up(id(9_999), 0), Seen::Same(Position(9_999)));
+        assert_eq!(ids.look_up(id(0), 0), Seen::Never);
+        assert_eq!(ids.dropped_early() as usize + ids.len(), 10_000);
+    }
+}

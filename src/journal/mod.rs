@@ -1,0 +1,49 @@
+//! The log: what is accepted, in the order of positions.
+//!
+//! Whoever appends gives out positions and decides what is a duplicate. What may be answered only after
+//! it is as durable as the agent promises is a [`Committed`], and only this module makes those.
+
+pub mod ids;
+pub mod log;
+pub mod memory;
+pub mod record;
+
+use crate::clock::Time;
+use crate::event::Position;
+
+/// What the journal decided about one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Appended, here.
+    New(Position),
+    /// Known by its id, with the same content.
+    Duplicate(Position),
+    /// Its id is known with other content: not appended.
+    IdReused,
+}
+
+/// Records that are as durable as the agent promises. Only then are the waits asked about them, and only
+/// what the waits say of them is answered to the sender.
+#[derive(Debug)]
+pub struct Committed<T> {
+    records: T,
+    verdicts: Vec<Verdict>,
+    received_at: Time,
+}
+
+impl<T> Committed<T> {
+    /// What was handed in.
+    pub fn records(&self) -> &T {
+        &self.records
+    }
+
+    /// What was decided about each of them, in their order.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// When they were received, by the log's clock.
+    pub fn received_at(&self) -> Time {
+        self.received_at
+    }
+}
