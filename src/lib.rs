@@ -1,9 +1,11 @@
 //! Wakeful.
+pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod event;
 pub mod journal;
 pub mod net;
+pub mod paths;
 pub mod status;
 
 /// The messages and services of `proto/wakeful/v1`, as generated.
