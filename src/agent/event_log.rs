@@ -6,11 +6,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Phase, Shared, caller, stopping};
-use crate::convert::{self, Filter};
+use crate::convert;
 use crate::event::{Cursor, Position};
 use crate::proto;
 use crate::proto::event_log_server::EventLog as Service;
-use crate::readers::{self, Scan, list, watch};
+use crate::readers::{self, Filter, Scan, list, watch};
 use crate::status::Refusal;
 
 pub(super) struct EventLog(pub(super) Arc<Shared>);

@@ -7,11 +7,11 @@ use tonic::{Request, Response, Status};
 
 use super::core::Command;
 use super::{Phase, Shared, caller, not_permitted};
-use crate::convert::{self, Filter};
+use crate::convert;
 use crate::engine::Opening;
 use crate::proto;
 use crate::proto::inspector_server::Inspector as Service;
-use crate::readers::{self, Scan, explain};
+use crate::readers::{self, Filter, Scan, explain};
 use crate::status::Refusal;
 
 pub(super) struct Inspector(pub(super) Arc<Shared>);

@@ -159,8 +159,7 @@ impl Unread {
                 dropped: std::mem::take(&mut self.dropped),
             })));
         }
-        let last = std::mem::replace(&mut self.last, Some(Last::Sent));
-        match last {
+        match self.last.replace(Last::Sent) {
             Some(Last::Outcome(outcome)) => {
                 Some(Ok(Message::Outcome(convert::to_outcome(wait.log_id, &wait.keys, &outcome))))
             }

@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::scan::{Found, Scan, Step};
-use crate::convert;
+pub use self::scan::{Filter, Found, Scan, Step};
 use crate::engine::OpenError;
 use crate::event::{Cursor, Position};
 use crate::journal::log::Log;
@@ -41,7 +40,7 @@ pub fn check_cursor(log: &Log, asked: Cursor) -> Result<Position, Refusal> {
         return Err(OpenError::AnotherLog { asked, oldest, head }.into());
     }
     if asked.position < oldest.position {
-        return Err(convert::expired(asked, oldest));
+        return Err(OpenError::Expired { asked: asked.to_string(), oldest }.into());
     }
     Ok(asked.position)
 }

@@ -4,11 +4,20 @@ use std::sync::Arc;
 
 use tracing::error;
 
-use crate::convert::{self, Filter};
-use crate::event::{Cursor, Position};
+use crate::engine::OpenError;
+use crate::event::{Cursor, InstanceId, Position};
 use crate::journal::log::{Expired, Log};
 use crate::journal::record::{CancelRecord, EventRecord, Raw, Record};
 use crate::status::Refusal;
+
+/// What a reader lets through.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of these instances; empty: of all.
+    pub instances: Vec<InstanceId>,
+    /// Of these names; empty: of all.
+    pub names: Vec<String>,
+}
 
 /// A place in the log that moves on, and what of it is let through.
 pub struct Scan {
@@ -93,7 +102,8 @@ impl Scan {
     }
 
     fn expired(&self, expired: Expired) -> Refusal {
-        convert::expired(self.cursor(), self.log.cursor(expired.oldest))
+        let oldest = self.log.cursor(expired.oldest);
+        OpenError::Expired { asked: self.cursor().to_string(), oldest }.into()
     }
 }
 
