@@ -3,6 +3,7 @@
 //! It takes what happens in one order: what was handed over before a moment goes before the deadlines that
 //! are due at it.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -84,8 +85,14 @@ impl Core {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let clock = self.shared.clock;
         let mut commands = Vec::new();
+        let mut timer = pin!(sleep_until(clock.instant(Time::default())));
         loop {
             let wake = self.next_wake();
+            if let Some(wake) = wake.map(|wake| clock.instant(wake))
+                && timer.deadline() != wake
+            {
+                timer.as_mut().reset(wake);
+            }
             tokio::select! {
                 biased;
                 received = inbox.recv_many(&mut commands, usize::MAX) => {
@@ -93,17 +100,19 @@ impl Core {
                         return;
                     }
                 }
-                () = sleep_until(clock.instant(wake.unwrap_or_default())), if wake.is_some() => {}
+                () = timer.as_mut(), if wake.is_some() => {}
             }
-            let now = clock.now();
-            // What was handed over while the others were taken out was handed over before now, too.
+            // What was handed over before the deadlines are looked at is taken before they are; and nothing
+            // is taken at a moment before it was handed over.
+            let due = clock.now();
             while let Ok(command) = inbox.try_recv() {
                 commands.push(command);
             }
+            let now = clock.now();
             for command in commands.drain(..) {
                 self.take(now, command);
             }
-            self.engine.tick(now, &mut self.effects);
+            self.engine.tick(due, &mut self.effects);
             self.deliver();
             let pinned = self.engine.pinned();
             let oldest = self.journal.retain(now, pinned);

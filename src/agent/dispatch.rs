@@ -50,6 +50,7 @@ impl EventReceiver for Receiver {
             pending: VecDeque::new(),
             pending_bytes: 0,
             ended: None,
+            stopped: Box::pin(self.0.stopped()),
         }))
     }
 }
@@ -174,13 +175,19 @@ pub(super) struct Pipeline {
     pending_bytes: usize,
     /// The requests have ended; with the status that is still to be told, after the replies.
     ended: Option<Option<Status>>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Pipeline {
     /// Hands over what has come in.
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
         while self.ended.is_none() && self.pending.len() < AHEAD && self.pending_bytes < AHEAD_BYTES {
-            let Poll::Ready(request) = Pin::new(&mut self.requests).poll_next(cx) else { return };
+            let Poll::Ready(request) = Pin::new(&mut self.requests).poll_next(cx) else {
+                if self.stopped.as_mut().poll(cx).is_ready() {
+                    self.ended = Some(Some(stopping().into()));
+                }
+                return;
+            };
             let handed_over = match request {
                 Some(Ok(request)) => Pending::hand_over(&self.shared, request).map_err(Status::from),
                 Some(Err(status)) => Err(status::with_reason(status)),

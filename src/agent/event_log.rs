@@ -43,11 +43,7 @@ impl Service for EventLog {
         let filter = convert::filter(request.filter)?;
         let after = self.check(request.after.as_ref())?.unwrap_or_else(|| shared.log.head());
         let permit = readers::permit(&shared.readers, shared.config.max_readers)?;
-        let mut phase = shared.phase.subscribe();
-        let stopped = async move {
-            let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
-        };
-        Ok(Response::new(watch::start(self.scan(filter, after), permit, stopped)))
+        Ok(Response::new(watch::start(self.scan(filter, after), permit, shared.stopped())))
     }
 
     async fn list_events(

@@ -96,6 +96,15 @@ impl Shared {
     fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
+
+    /// Ready once all is refused.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut phase = self.phase.subscribe();
+        async move {
+            // It cannot fail: whoever holds the other end says so before it goes.
+            let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+        }
+    }
 }
 
 fn stopping() -> Refusal {
