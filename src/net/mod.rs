@@ -6,4 +6,5 @@
 pub mod call;
 pub mod codec;
 pub mod listen;
+mod refuse;
 pub mod serve;

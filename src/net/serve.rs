@@ -18,10 +18,14 @@ use tracing::{debug, warn};
 
 use super::call::Calls;
 use super::listen::Listener;
+use super::refuse::refuse;
 use crate::config::Config;
 
 /// How long the loop rests when a connection could not be accepted, for want of file descriptors say.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections that are being refused at once, past `max_connections`. Beyond those they are closed without
+/// a word.
+const FAREWELLS: usize = 64;
 /// Every HTTP/2 connection starts with so many bytes; a peer that has sent fewer has not yet spoken.
 const PREFACE: usize = 24;
 /// Bytes of a request's headers.
@@ -73,18 +77,14 @@ pub async fn serve(
     grace: Duration,
 ) {
     let permits = Arc::new(Semaphore::new(bounds.connections));
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
     let mut connections = JoinSet::new();
     let mut stopped = pin!(stop.clone().wait_for_true());
     loop {
-        // Past the limit a connection waits in the kernel's queue until another closes.
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stopped => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         let (io, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -93,6 +93,17 @@ pub async fn serve(
                 sleep(ACCEPT_BACK_OFF).await;
                 continue;
             }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            warn!(max_connections = bounds.connections, ?peer, "connection refused: as many are open");
+            if let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() {
+                connections.spawn(async move {
+                    let _farewell = farewell;
+                    let text = format!("max_connections is {}, and so many are open", bounds.connections);
+                    refuse(io, &text).await;
+                });
+            }
+            continue;
         };
         let calls = Calls::new(routes.clone(), peer);
         let connection = connection(io, calls, bounds, stop.clone());
