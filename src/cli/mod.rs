@@ -13,11 +13,14 @@ pub mod agent;
 pub mod ages;
 pub mod args;
 pub mod completions;
+pub mod events;
 pub mod output;
+pub mod pages;
 pub mod send;
 pub mod status;
 pub mod table;
 pub mod target;
+pub mod watch;
 pub mod words;
 
 use output::{Format, Out, Unwritable};
@@ -41,6 +44,8 @@ pub struct Cli {
 enum Command {
     Agent(Box<agent::Args>),
     Send(send::Args),
+    Watch(watch::Args),
+    Events(events::Args),
     Status(status::Args),
     Completions(completions::Args),
 }
@@ -57,6 +62,8 @@ impl Cli {
             Command::Agent(args) => agent::run(*args),
             Command::Completions(args) => completions::run(&args, out),
             Command::Send(args) => block_on(send::run(args, out)),
+            Command::Watch(args) => block_on(watch::run(args, out)),
+            Command::Events(args) => block_on(events::run(args, out)),
             Command::Status(args) => block_on(status::run(args, out)),
         }?;
         out.flush()?;
