@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod agent;
 pub mod ages;
 pub mod args;
+pub mod cancel;
 pub mod completions;
 pub mod events;
 pub mod output;
@@ -20,6 +21,7 @@ pub mod send;
 pub mod status;
 pub mod table;
 pub mod target;
+pub mod waits;
 pub mod watch;
 pub mod words;
 
@@ -46,6 +48,8 @@ enum Command {
     Send(send::Args),
     Watch(watch::Args),
     Events(events::Args),
+    Waits(waits::Args),
+    Cancel(cancel::Args),
     Status(status::Args),
     Completions(completions::Args),
 }
@@ -64,6 +68,8 @@ impl Cli {
             Command::Send(args) => block_on(send::run(args, out)),
             Command::Watch(args) => block_on(watch::run(args, out)),
             Command::Events(args) => block_on(events::run(args, out)),
+            Command::Waits(args) => block_on(waits::run(args, out)),
+            Command::Cancel(args) => block_on(cancel::run(args, out)),
             Command::Status(args) => block_on(status::run(args, out)),
         }?;
         out.flush()?;
