@@ -15,10 +15,12 @@ pub mod args;
 pub mod cancel;
 pub mod completions;
 pub mod events;
+pub mod explain;
 pub mod output;
 pub mod pages;
 pub mod send;
 pub mod status;
+pub mod story;
 pub mod table;
 pub mod target;
 pub mod waits;
@@ -49,6 +51,7 @@ enum Command {
     Watch(watch::Args),
     Events(events::Args),
     Waits(waits::Args),
+    Explain(explain::Args),
     Cancel(cancel::Args),
     Status(status::Args),
     Completions(completions::Args),
@@ -69,6 +72,7 @@ impl Cli {
             Command::Watch(args) => block_on(watch::run(args, out)),
             Command::Events(args) => block_on(events::run(args, out)),
             Command::Waits(args) => block_on(waits::run(args, out)),
+            Command::Explain(args) => block_on(explain::run(args, out)),
             Command::Cancel(args) => block_on(cancel::run(args, out)),
             Command::Status(args) => block_on(status::run(args, out)),
         }?;
