@@ -3,14 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use wakeful::cli::Cli;
+use wakeful::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Cli::parse().run().unwrap_or_else(|error| cli::report(&error))
 }
