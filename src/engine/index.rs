@@ -177,10 +177,12 @@ impl Index {
         let fits =
             self.tables.back().is_some_and(|table| table.entries.len() < TABLE && table.end() == position);
         if !fits {
+            // The table before tells how many keys to expect: it need not grow again to hold as many.
+            let keys = self.tables.back().map_or(0, |table| table.newest.len());
             self.tables.push_back(Table {
                 first: position,
                 entries: Vec::with_capacity(TABLE),
-                newest: HashTable::new(),
+                newest: HashTable::with_capacity(keys),
                 cancels: HashMap::new(),
             });
         }
