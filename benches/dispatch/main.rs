@@ -3,7 +3,10 @@
 //! `docs/benchmarks.md` says how to run it and how to read it.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a bench prints, and measures time")]
 
+mod deadlines;
 mod load;
+mod lone;
+mod memory;
 mod noop;
 mod process;
 mod report;
@@ -102,21 +105,43 @@ impl Args {
 
 async fn run(args: &Args, cores: Cores) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
-    let mut requests = Requests::new()?;
     let loads: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| args.runs(scenario.name)).collect();
-    if !loads.is_empty() {
-        let noop = Target::connect(Server::noop(cores)?).await?;
-        let agent = Target::connect(Server::agent(cores)?).await?;
-        let held = Held::open(&agent.server.socket(), HELD, HELD_CONNECTIONS).await?;
-        fill(&agent, args.fill, &mut requests).await?;
-        let mut pair = Pair { noop, agent, held };
+    if !loads.is_empty() || args.runs("lone") || args.runs("deadlines") {
+        let mut requests = Requests::new()?;
+        let mut pair = start(args, cores, &mut requests).await?;
         let rounds = args.rounds.unwrap_or(if args.quick { 5 } else { 7 });
         for scenario in loads {
             let time = args.span(2.0, 0.5);
             verdicts.push(compare(scenario, &mut pair, rounds, time, &mut requests).await?);
         }
+        if args.runs("lone") {
+            lone::run(&mut pair, if args.quick { 500 } else { 2_000 }, &mut requests).await?;
+        }
+        if args.runs("deadlines") {
+            deadlines::run(&pair.agent.server).await?;
+        }
+    }
+    if args.runs("memory") {
+        verdicts.push(memory::run(cores, 10_000, 5).await?);
+        if !args.quick {
+            verdicts.push(memory::run(cores, 50_000, 5).await?);
+        }
     }
     Ok(verdicts)
+}
+
+/// Starts both servers and makes the agent as full as it is to be.
+async fn start(args: &Args, cores: Cores, requests: &mut Requests) -> Result<Pair> {
+    let noop = Target::connect(Server::noop(cores)?).await?;
+    let (agent, held) = start_agent(args, cores, requests).await?;
+    Ok(Pair { noop, agent, held })
+}
+
+async fn start_agent(args: &Args, cores: Cores, requests: &mut Requests) -> Result<(Target, Held)> {
+    let agent = Target::connect(Server::agent(cores)?).await?;
+    let held = Held::open(&agent.server.socket(), HELD, HELD_CONNECTIONS).await?;
+    fill(&agent, args.fill, requests).await?;
+    Ok((agent, held))
 }
 
 async fn load_only(args: &Args, only: Only, cores: Cores) -> Result<()> {
@@ -126,9 +151,7 @@ async fn load_only(args: &Args, only: Only, cores: Cores) -> Result<()> {
     let (target, _held) = match only {
         Only::Noop => (Target::connect(Server::noop(cores)?).await?, None),
         Only::Agent => {
-            let agent = Target::connect(Server::agent(cores)?).await?;
-            let held = Held::open(&agent.server.socket(), HELD, HELD_CONNECTIONS).await?;
-            fill(&agent, args.fill, &mut requests).await?;
+            let (agent, held) = start_agent(args, cores, &mut requests).await?;
             (agent, Some(held))
         }
     };

@@ -1,5 +1,6 @@
 //! Medians and percentiles.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Spans of time, in nanoseconds.
@@ -36,6 +37,12 @@ pub(crate) struct Percentiles {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {:.0} us, p99 {:.0} us, max {:.0} us", self.p50, self.p99, self.max)
+    }
 }
 
 /// The one in the middle; of an even number, the mean of the two that are.

@@ -151,6 +151,14 @@ impl Reply {
         }
         Ok(())
     }
+
+    /// Fails unless there is one result, and it is that a wait was woken.
+    pub(crate) fn check_woke(&self) -> Result<()> {
+        match self.results[..] {
+            [told] if told.disposition() == proto::dispatch_result::Disposition::Woke => Ok(()),
+            _ => bail!("an event that is waited for was answered {:?}", self.results),
+        }
+    }
 }
 
 /// A connection to `EventReceiver`.

@@ -251,7 +251,7 @@ pub fn filter(filter: Option<proto::EventFilter>) -> Result<Filter, Refusal> {
     {
         if found > MAX_FILTER {
             let text = format!("has {found} entries, at most {MAX_FILTER} are taken");
-            return Err(Refusal::field(path, Reason::OverLimit, &text));
+            return Err(Refusal::field(path, Reason::OverLimit, &text).with("limit", path));
         }
     }
     let instances = filter.instance_uuids.iter().enumerate();
@@ -353,12 +353,13 @@ fn time(timestamp: Timestamp) -> Result<Time, Invalid> {
     whole.filter(|whole| *whole != u64::MAX).map(Time::from_nanos).ok_or_else(bad)
 }
 
+/// Not by prost's own conversion, which overflows where the seconds are the least that there are.
 fn span(duration: prost_types::Duration) -> Result<Duration, Invalid> {
-    Duration::try_from(duration).map_err(|_| {
-        Invalid::Malformed(format!(
-            "is {}; it must not be negative, nor past what a Duration holds",
-            show(&duration)
-        ))
+    let seconds = u64::try_from(duration.seconds).ok();
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos)).ok_or_else(|| {
+        let shown = show(&duration);
+        Invalid::Malformed(format!("is {shown}; it must not be negative, nor past what a Duration holds"))
     })
 }
 
