@@ -247,7 +247,8 @@ impl Engine {
             && let Some(ended) = self.ended.same(&ask, &resume.opened)
             && let Some((outcome, _)) = &ended.ended
         {
-            out.push(registered(ended, ask.opening, self.index.head()));
+            // Its keys are as they were at its end: events that came since are not in them.
+            out.push(registered(ended, ask.opening, outcome.at));
             out.push(Effect::Outcome { id: ask.id, opening: ask.opening, outcome: outcome.clone() });
             return Ok(());
         }
