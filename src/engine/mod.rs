@@ -357,11 +357,13 @@ impl Engine {
             let why = if unarmed { Why::NeverArmed } else { Why::Itself };
             self.end(now, opening, Kind::TimedOut, why, head, out);
         }
-        while let Some(beat) = self.beats.pop_front_if(|beat| beat.due <= now) {
-            if let Some(wait) = self.waits.get(&beat.opening) {
-                out.push(Effect::looked(wait.id, beat.opening, head));
-                let due = now.plus(HEARTBEAT);
-                self.beats.push_back(Beat { due, opening: beat.opening, told: head });
+        while let Some(&Beat { due, opening, .. }) = self.beats.front()
+            && due <= now
+        {
+            self.beats.pop_front();
+            if let Some(wait) = self.waits.get(&opening) {
+                out.push(Effect::looked(wait.id, opening, head));
+                self.beats.push_back(Beat { due: now.plus(HEARTBEAT), opening, told: head });
             }
         }
         self.ended.expire(now);
