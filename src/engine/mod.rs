@@ -17,6 +17,8 @@
 
 mod ended;
 mod index;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
