@@ -58,7 +58,7 @@ impl Driver {
         let mut telling: Option<Telling> = None;
         loop {
             if telling.is_none() {
-                match self.update(|memory, _| memory.next_order()) {
+                match self.next_order() {
                     Some(Order::AskAgain) => return self.update(Memory::lose),
                     Some(order) => telling = Some(Box::pin(tell(self.agent.clone(), self.id(), order))),
                     None => {}
@@ -120,6 +120,16 @@ impl Driver {
             value = future => Some(value),
             _ = self.ordered.wait_for(|memory| memory.end().is_some()) => None,
         }
+    }
+
+    /// Taking an order is no news to anyone, least of all to this task.
+    fn next_order(&self) -> Option<Order> {
+        let mut order = None;
+        self.memory.send_if_modified(|memory| {
+            order = memory.next_order();
+            false
+        });
+        order
     }
 
     fn update<T: Default>(&self, change: impl FnOnce(&mut Memory, Time) -> T) -> T {
