@@ -121,3 +121,18 @@ pub fn reason(status: &Status) -> Option<Reason> {
     let info = status.get_details_error_info()?;
     if info.domain == DOMAIN { Reason::from_str_name(&info.reason) } else { None }
 }
+
+/// Puts a reason into a refusal that comes from below us, where it has none and one is known.
+///
+/// A message over the limit is told by tonic as OUT_OF_RANGE with this text alone.
+pub fn with_reason(status: Status) -> Status {
+    let too_large =
+        status.code() == Code::OutOfRange && status.message().contains("message length too large");
+    if too_large && status.details().is_empty() {
+        let message = format!("the message is over the limit max_message: {}", status.message());
+        return Refusal::new(Code::InvalidArgument, Reason::OverLimit, message)
+            .with("limit", "max_message")
+            .into();
+    }
+    status
+}

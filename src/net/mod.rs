@@ -1,3 +1,10 @@
-//! The wire: what every listener and every call goes through.
+//! The wire: what every listener, every connection and every call goes through.
+//!
+//! One accept loop of our own serves TCP and the Unix socket, because the server that comes with tonic does
+//! not stop while a peer holds a stream open, and bounds neither connections nor silence.
 
+pub mod call;
 pub mod codec;
+pub mod listen;
+mod refuse;
+pub mod serve;

@@ -1,0 +1,82 @@
+//! One event at a time: how long from sending it until the wait for it is told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use prost::Message;
+use wakeful::proto;
+use wakeful::proto::outcome::Kind;
+use wakeful::proto::waits_client::WaitsClient;
+
+use crate::process::Server;
+use crate::stats::Latencies;
+use crate::throughput::Pair;
+use crate::waits;
+use crate::wire::{Random, Requests, Sender};
+
+/// Turns that the two servers take.
+const TURNS: usize = 5;
+
+/// Wakes so many waits, one after the other, and in between sends as many events to the do-nothing service.
+pub(crate) async fn run(pair: &mut Pair, count: usize, requests: &mut Requests) -> Result<()> {
+    println!("\nlone: one event at a time, over one connection");
+    let mut agent = Sender::connect(pair.agent.server.address).await?;
+    let mut noop = Sender::connect(pair.noop.server.address).await?;
+    let [mut replied, mut answered, mut woken] = [(); 3].map(|()| Latencies::default());
+    // The first calls of a connection pay for its set-up.
+    reply(&mut noop, count / 10, requests).await?;
+    wake(&pair.agent.server, &mut agent, count / 10).await?;
+    for _ in 0..TURNS {
+        replied.append(reply(&mut noop, count / TURNS, requests).await?);
+        let (more_answered, more_woken) = wake(&pair.agent.server, &mut agent, count / TURNS).await?;
+        answered.append(more_answered);
+        woken.append(more_woken);
+    }
+    pair.held.check()?;
+    println!("  noop: sent to its reply      {}", replied.percentiles());
+    println!("  agent: sent to its reply     {}", answered.percentiles());
+    println!("  agent: sent to the wait told {}", woken.percentiles());
+    Ok(())
+}
+
+async fn reply(noop: &mut Sender, count: usize, requests: &mut Requests) -> Result<Latencies> {
+    let mut replied = Latencies::default();
+    for _ in 0..count {
+        let request = requests.next(1);
+        let sent = Instant::now();
+        noop.dispatch(request).await?.check(1)?;
+        replied.add(sent.elapsed());
+    }
+    Ok(replied)
+}
+
+/// From an event's sending to its reply, and to its wait's outcome.
+async fn wake(agent: &Server, sender: &mut Sender, count: usize) -> Result<(Latencies, Latencies)> {
+    let mut waits = WaitsClient::new(waits::connect(&agent.socket())?);
+    let mut random = Random::new();
+    let (mut answered, mut woken) = (Latencies::default(), Latencies::default());
+    for _ in 0..count {
+        let (instance, tag) = (random.uuid(), random.uuid());
+        let request = waits::wait_for(instance.clone(), tag.clone(), Duration::from_secs(60))?;
+        let (mut stream, _) = waits::open(&mut waits, request).await?;
+        let event = proto::Event {
+            event_id: random.uuid(),
+            instance_uuid: instance,
+            name: "network-vif-plugged".into(),
+            tag,
+            ..Default::default()
+        };
+        let request = proto::DispatchRequest { events: vec![event] }.encode_to_vec();
+        let sent = Instant::now();
+        let reply = async { anyhow::Ok((sender.dispatch(request.into()).await?, sent.elapsed())) };
+        let told = async { anyhow::Ok((waits::outcome(&mut stream).await?, sent.elapsed())) };
+        let ((reply, to_reply), (outcome, to_told)) = tokio::try_join!(reply, told)?;
+        reply.check_woke()?;
+        if outcome.kind() != Kind::Completed {
+            bail!("a wait whose event came ended {outcome:?}");
+        }
+        answered.add(to_reply);
+        woken.add(to_told);
+    }
+    Ok((answered, woken))
+}

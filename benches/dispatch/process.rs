@@ -1,0 +1,118 @@
+//! The servers: processes of their own, each pinned to a core, and what the kernel says of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tempfile::TempDir;
+
+/// The cores that servers and clients are pinned to.
+#[derive(Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    pub(crate) client: usize,
+}
+
+impl Cores {
+    /// Pins this thread, and every process and thread that it starts from now on, to the client's core.
+    pub(crate) fn pin_client(self) -> Result<()> {
+        pin(self.client)
+    }
+}
+
+fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
+}
+
+/// A server that runs. It is killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    folder: TempDir,
+    /// Kept open, so that the server may go on writing.
+    _out: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts an agent with one thread and otherwise the defaults.
+    pub(crate) fn agent(cores: Cores) -> Result<Self> {
+        Self::start(cores, |folder| {
+            let mut agent = Command::new(env!("CARGO_BIN_EXE_wakeful"));
+            agent.args(["agent", "--worker-threads", "1", "--listen", "127.0.0.1:0", "--log-level", "error"]);
+            agent.arg("--socket").arg(folder.join("agent.sock"));
+            agent.args(["--durability", "none"]);
+            agent
+        })
+    }
+
+    /// Starts the service that does nothing: this program again.
+    pub(crate) fn noop(cores: Cores) -> Result<Self> {
+        let own = std::env::current_exe()?;
+        Self::start(cores, |_| {
+            let mut noop = Command::new(own);
+            noop.arg("noop");
+            noop
+        })
+    }
+
+    fn start(cores: Cores, command: impl FnOnce(PathBuf) -> Command) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = command(folder.path().to_owned());
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A process starts on the cores of the thread that starts it.
+        pin(cores.server)?;
+        let started = command.spawn().with_context(|| format!("cannot start {command:?}"));
+        cores.pin_client()?;
+        let mut child = started?;
+        let mut out = BufReader::new(child.stdout.take().context("no pipe from the server")?);
+        let mut line = String::new();
+        out.read_line(&mut line)?;
+        let Some(address) = line.split_whitespace().skip_while(|word| *word != "on").nth(1) else {
+            let _ = child.kill();
+            bail!("{command:?} did not start: {:?}, {line:?}", child.wait()?);
+        };
+        Ok(Self { address: address.parse()?, child, folder, _out: out })
+    }
+
+    /// An agent's Unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The time that its threads have run since it started.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
+            let ran = schedstat.split_whitespace().next().context("an empty schedstat")?;
+            nanos += ran.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Bytes of its memory that are in RAM.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib = line.split_whitespace().next().context("an empty VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

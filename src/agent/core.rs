@@ -1,0 +1,219 @@
+//! The one task that owns the engine, and with `durability = "none"` the log too.
+//!
+//! It takes what happens in one order: what was handed over before a moment goes before the deadlines that
+//! are due at it.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+use tracing::debug;
+
+use super::Shared;
+use super::dispatch::Weight;
+use super::unmatched::Unmatched;
+use crate::clock::Time;
+use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCounts, WaitError, WaitView};
+use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, WaitId};
+use crate::journal::memory::MemoryJournal;
+
+/// What is handed to the task. Each has where its answer goes.
+pub(super) enum Command {
+    Dispatch { events: Vec<Event>, weight: Weight, reply: oneshot::Sender<Vec<Disposition>> },
+    Open { ask: Ask, reply: oneshot::Sender<Result<(), OpenError>> },
+    Close(Opening),
+    Arm { id: WaitId, caller: Caller, reply: oneshot::Sender<Result<Time, WaitError>> },
+    Skip { id: WaitId, caller: Caller, keys: Vec<Key>, reply: oneshot::Sender<Result<u32, WaitError>> },
+    Cancel { id: WaitId, caller: Caller, why: String, reply: oneshot::Sender<Result<(), WaitError>> },
+    CancelInstance { record: CancelInstance, reply: oneshot::Sender<InstanceCancelled> },
+    List { instance: Option<InstanceId>, after: Opening, most: usize, reply: oneshot::Sender<Vec<WaitView>> },
+    History { instance: InstanceId, reply: oneshot::Sender<Vec<WaitView>> },
+    Report(oneshot::Sender<Report>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a CancelInstance did.
+pub(super) struct InstanceCancelled {
+    pub(super) position: Position,
+    pub(super) waits: Vec<(WaitId, Vec<Key>)>,
+}
+
+/// What only the task knows of the agent's state.
+pub(super) struct Report {
+    pub(super) open_waits: usize,
+    pub(super) waits: WaitCounts,
+    pub(super) events: EventCounts,
+    pub(super) log_bytes: u64,
+    pub(super) dropped_early: u64,
+    pub(super) ids: usize,
+    pub(super) ids_dropped_early: u64,
+}
+
+/// Events by what became of them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct EventCounts {
+    pub(super) woke: u64,
+    pub(super) retained: u64,
+    pub(super) duplicate: u64,
+    /// Only those that the log refused; what is not valid never comes here.
+    pub(super) rejected: u64,
+}
+
+pub(super) struct Core {
+    shared: Arc<Shared>,
+    journal: MemoryJournal,
+    engine: Engine,
+    unmatched: Unmatched,
+    counts: EventCounts,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    pub(super) fn new(shared: Arc<Shared>, journal: MemoryJournal, engine: Engine) -> Self {
+        Self {
+            shared,
+            journal,
+            engine,
+            unmatched: Unmatched::default(),
+            counts: EventCounts::default(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Runs until everyone who could hand it something is gone.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let clock = self.shared.clock;
+        let mut commands = Vec::new();
+        let mut timer = pin!(sleep_until(clock.instant(Time::default())));
+        loop {
+            let wake = self.next_wake();
+            if let Some(wake) = wake.map(|wake| clock.instant(wake))
+                && timer.deadline() != wake
+            {
+                timer.as_mut().reset(wake);
+            }
+            tokio::select! {
+                biased;
+                received = inbox.recv_many(&mut commands, usize::MAX) => {
+                    if received == 0 {
+                        return;
+                    }
+                }
+                () = timer.as_mut(), if wake.is_some() => {}
+            }
+            // What was handed over before the deadlines are looked at is taken before they are; and nothing
+            // is taken at a moment before it was handed over.
+            let due = clock.now();
+            while let Ok(command) = inbox.try_recv() {
+                commands.push(command);
+            }
+            let now = clock.now();
+            for command in commands.drain(..) {
+                self.take(now, command);
+            }
+            self.engine.tick(due, &mut self.effects);
+            self.deliver();
+            let pinned = self.engine.pinned();
+            let oldest = self.journal.retain(now, pinned);
+            self.engine.drop_before(oldest);
+            self.unmatched.report_if_due(now);
+        }
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        let others = [self.journal.next_retain(), self.unmatched.next_report()];
+        self.engine.next_wake().into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    /// Does what a command asks, tells the waits, and only then the one who sent it. An answer that nobody
+    /// waits for any longer is dropped.
+    fn take(&mut self, now: Time, command: Command) {
+        let out = &mut self.effects;
+        match command {
+            Command::Dispatch { events, weight, reply } => {
+                let batch = self.journal.commit(now, events);
+                drop(weight);
+                let dispositions = self.engine.commit(&batch, out);
+                for (event, disposition) in batch.records().iter().zip(&dispositions) {
+                    self.counts.count(*disposition);
+                    if let Disposition::Retained(position) = disposition {
+                        self.unmatched.count(now, event);
+                        debug!(instance = %event.instance, key = %event.key, %position, "nobody waits for it");
+                    }
+                }
+                self.deliver();
+                let _ = reply.send(dispositions);
+            }
+            Command::Open { ask, reply } => {
+                let opened = self.engine.open(now, ask, out);
+                self.deliver();
+                let _ = reply.send(opened);
+            }
+            Command::Close(opening) => self.engine.close(opening),
+            Command::Arm { id, caller, reply } => {
+                let _ = reply.send(self.engine.arm(now, id, caller));
+            }
+            Command::Skip { id, caller, keys, reply } => {
+                let skipped = self.engine.skip(now, id, caller, &keys, out);
+                self.deliver();
+                let _ = reply.send(skipped);
+            }
+            Command::Cancel { id, caller, why, reply } => {
+                let cancelled = self.engine.cancel(now, id, caller, why, out);
+                self.deliver();
+                let _ = reply.send(cancelled);
+            }
+            Command::CancelInstance { record, reply } => {
+                let record = self.journal.commit_cancel(now, record);
+                let waits = self.engine.cancel_instance(&record, out);
+                self.deliver();
+                let _ = reply.send(InstanceCancelled { position: self.journal.log().head(), waits });
+            }
+            Command::List { instance, after, most, reply } => {
+                let _ = reply.send(self.engine.list(instance, after, most));
+            }
+            Command::History { instance, reply } => {
+                let _ = reply.send(self.engine.history(instance));
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(self.report());
+            }
+            Command::Stop(reply) => {
+                self.engine.stop(now, out);
+                self.deliver();
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for effect in self.effects.drain(..) {
+            self.shared.streams.deliver(effect);
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            open_waits: self.engine.open_waits(),
+            waits: self.engine.counts(),
+            events: self.counts,
+            log_bytes: self.journal.bytes(),
+            dropped_early: self.journal.dropped_early(),
+            ids: self.journal.ids().len(),
+            ids_dropped_early: self.journal.ids().dropped_early(),
+        }
+    }
+}
+
+impl EventCounts {
+    fn count(&mut self, disposition: Disposition) {
+        let count = match disposition {
+            Disposition::Woke(..) => &mut self.woke,
+            Disposition::Retained(_) => &mut self.retained,
+            Disposition::Duplicate(_) => &mut self.duplicate,
+            Disposition::IdReused => &mut self.rejected,
+        };
+        *count += 1;
+    }
+}

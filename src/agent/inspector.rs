@@ -1,0 +1,118 @@
+//! `Inspector`: what operators see.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tonic::{Request, Response, Status};
+
+use super::core::Command;
+use super::{Phase, Shared, caller, not_permitted};
+use crate::convert;
+use crate::engine::Opening;
+use crate::proto;
+use crate::proto::inspector_server::Inspector as Service;
+use crate::readers::{self, Filter, Scan, explain};
+use crate::status::Refusal;
+
+pub(super) struct Inspector(pub(super) Arc<Shared>);
+
+fn operators_only<T>(request: &Request<T>) -> Result<(), Refusal> {
+    match caller(request)?.operator {
+        true => Ok(()),
+        false => Err(not_permitted("this is for operators: root, or the user that runs the agent")),
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Inspector {
+    async fn get_status(
+        &self,
+        request: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        operators_only(&request)?;
+        let shared = &self.0;
+        let report = shared.ask(Command::Report).await?;
+        let readers = shared.config.max_readers - shared.readers.available_permits();
+        Ok(Response::new(proto::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: shared.config.host.to_string(),
+            started_at: Some(convert::timestamp(shared.started_at)),
+            stopping: shared.phase() != Phase::Running,
+            durability: shared.config.durability.to_string(),
+            log: Some(proto::LogStatus {
+                log_id: shared.log.id().to_string(),
+                head: shared.log.head().0,
+                oldest: shared.log.oldest().0,
+                bytes: report.log_bytes,
+                dropped_early: report.dropped_early,
+                ids: report.ids as u64,
+                ids_dropped_early: report.ids_dropped_early,
+            }),
+            open_waits: report.open_waits as u64,
+            readers: readers as u64,
+            connections: shared.connections.load(Ordering::Relaxed) as u64,
+            counts: Some(proto::Counts {
+                woke: report.events.woke,
+                retained: report.events.retained,
+                duplicate: report.events.duplicate,
+                rejected: report.events.rejected + shared.rejected.load(Ordering::Relaxed),
+                waits_opened: report.waits.opened,
+                waits_completed: report.waits.completed,
+                waits_failed: report.waits.failed,
+                waits_timed_out: report.waits.timed_out,
+                waits_cancelled: report.waits.cancelled,
+                waits_closed: report.waits.closed,
+            }),
+            limits: shared.config.limits().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }))
+    }
+
+    async fn list_waits(
+        &self,
+        request: Request<proto::ListWaitsRequest>,
+    ) -> Result<Response<proto::ListWaitsResponse>, Status> {
+        operators_only(&request)?;
+        let request = request.into_inner();
+        let instance = match request.instance_uuid.as_str() {
+            "" => None,
+            text => Some(convert::parse("instance_uuid", text)?),
+        };
+        let most = convert::page_size(request.page_size)?;
+        let after = match request.page_token.as_str() {
+            "" => Opening(0),
+            token => Opening(token.parse().map_err(|_| convert::bad_page_token(token))?),
+        };
+        let waits = self.0.ask(|reply| Command::List { instance, after, most, reply }).await?;
+        let full = waits.len() == most;
+        let log_id = self.0.log.id();
+        Ok(Response::new(proto::ListWaitsResponse {
+            next_page_token: match waits.last() {
+                Some(last) if full => last.opening.0.to_string(),
+                _ => String::new(),
+            },
+            waits: waits.iter().map(|wait| convert::to_wait_info(log_id, wait)).collect(),
+        }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        operators_only(&request)?;
+        let shared = &self.0;
+        let request = request.into_inner();
+        let instance = convert::parse("instance_uuid", &request.instance_uuid)?;
+        let size = convert::page_size(request.page_size)?;
+        let after = explain::Place::from_token(&request.page_token)?;
+        let _permit = readers::permit(&shared.readers, shared.config.max_readers)?;
+        let waits = shared.ask(|reply| Command::History { instance, reply }).await?;
+        let filter = Filter { instances: vec![instance], names: Vec::new() };
+        let oldest = shared.log.oldest().before();
+        let scan = Scan::new(Arc::clone(&shared.log), filter, oldest);
+        let page = explain::page(scan, &waits, after, size).await?;
+        Ok(Response::new(proto::ExplainResponse {
+            now: Some(convert::timestamp(shared.clock.now())),
+            ..page
+        }))
+    }
+}

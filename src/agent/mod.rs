@@ -1,0 +1,275 @@
+//! The agent: gRPC services over the engine, the log and the readers, and its start and stop.
+
+mod core;
+mod dispatch;
+mod event_log;
+mod inspector;
+mod reflection;
+mod streams;
+mod unmatched;
+mod waits;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::service::Routes;
+use tonic::{Code, Request};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{error, info};
+
+use self::core::{Command, Core};
+use self::streams::Streams;
+use crate::clock::{Clock, Time};
+use crate::config::Config;
+use crate::convert::Bounds;
+use crate::engine::{Engine, Opening};
+use crate::event::{Caller, LogId};
+use crate::journal::log::Log;
+use crate::journal::memory::MemoryJournal;
+use crate::net::listen::{self, ListenError, Peer, Socket};
+use crate::net::serve::{self, serve};
+use crate::proto::event_log_server::EventLogServer;
+use crate::proto::event_receiver_server::EventReceiverServer;
+use crate::proto::inspector_server::InspectorServer;
+use crate::proto::reason::Code as Reason;
+use crate::proto::waits_server::WaitsServer;
+use crate::status::Refusal;
+
+/// How long, once all has been said, peers have to take it in before their connections are cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often a draining agent looks whether a wait is still open.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// What has been said about stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Nothing.
+    Running,
+    /// New waits are refused; events still come in for those that are open.
+    Draining,
+    /// All is refused.
+    Stopping,
+}
+
+/// What the services share.
+struct Shared {
+    config: Config,
+    bounds: Bounds,
+    clock: Clock,
+    started_at: Time,
+    log: Arc<Log>,
+    streams: Streams,
+    core: mpsc::UnboundedSender<Command>,
+    openings: AtomicU64,
+    readers: Arc<Semaphore>,
+    handed_over: AtomicUsize,
+    rejected: AtomicU64,
+    connections: Arc<AtomicUsize>,
+    phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    fn send(&self, command: Command) {
+        // It can fail only when the engine's task has ended, and then the process ends.
+        let _ = self.core.send(command);
+    }
+
+    /// Hands the engine a command and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply));
+        answer.await.map_err(|_| stopping())
+    }
+
+    fn next_opening(&self) -> Opening {
+        Opening(self.openings.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Ready once all is refused.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut phase = self.phase.subscribe();
+        async move {
+            // It cannot fail: whoever holds the other end says so before it goes.
+            let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+        }
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Code::Unavailable, Reason::Stopping, "the agent is stopping; ask again of the next process")
+}
+
+/// Who calls, over the Unix socket. Services that need to know are served there alone.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Refusal> {
+    match request.extensions().get() {
+        Some(Peer::Unix(caller)) => Ok(*caller),
+        _ => Err(not_permitted("this is served on the agent's Unix socket only")),
+    }
+}
+
+fn not_permitted(message: &str) -> Refusal {
+    Refusal::new(Code::PermissionDenied, Reason::NotPermitted, message)
+}
+
+/// The agent could not start, or not go on.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The services' own descriptions could not be read.
+    #[error("the services' descriptions are not valid: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    /// A task that must not end has ended.
+    #[error("the {0} ended, and the agent with it: better none than a wrong one")]
+    Died(&'static str),
+}
+
+/// An agent whose listeners are open.
+pub struct Agent {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    socket: PathBuf,
+    health: HealthReporter,
+    core: JoinHandle<()>,
+    listeners: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Agent {
+    /// Opens the listeners and starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// If a listener cannot be opened.
+    pub async fn start(config: Config) -> Result<Self, AgentError> {
+        // Bound before anything else is made: a second agent is refused at once.
+        let socket = Socket::open(&config.socket.0)?;
+        let tcp = listen::tcp(config.listen).await?;
+        let address = tcp.local_addr().map_err(|error| ListenError::Tcp { address: config.listen, error })?;
+        let socket_path = socket.path().to_owned();
+
+        let journal = MemoryJournal::new(config.retention());
+        let engine = Engine::new(journal.log().id(), config.engine_limits());
+        let (inbox_sender, inbox) = mpsc::unbounded_channel();
+        let clock = Clock::start(Time::default());
+        let bounds = serve::Bounds::from(&config);
+        let shared = Arc::new(Shared {
+            bounds: Bounds::from(&config),
+            clock,
+            started_at: clock.now(),
+            log: Arc::clone(journal.log()),
+            streams: Streams::new(),
+            core: inbox_sender,
+            openings: AtomicU64::new(1),
+            readers: Arc::new(Semaphore::new(config.max_readers)),
+            handed_over: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
+            connections: Arc::new(AtomicUsize::new(0)),
+            phase: watch::Sender::new(Phase::Running),
+            config,
+        });
+        let core = tokio::spawn(Core::new(Arc::clone(&shared), journal, engine).run(inbox));
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in SERVICES {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let message = usize::try_from(shared.config.max_message.0).unwrap_or(usize::MAX);
+        let receiver = EventReceiverServer::new(dispatch::Receiver(Arc::clone(&shared)));
+        let everyones = Routes::new(health_service).add_service(receiver.max_decoding_message_size(message));
+        let waits = WaitsServer::new(waits::Waits(Arc::clone(&shared)));
+        let event_log = EventLogServer::new(event_log::EventLog(Arc::clone(&shared)));
+        let inspector = InspectorServer::new(inspector::Inspector(Arc::clone(&shared)));
+        let drivers = everyones
+            .clone()
+            .add_service(waits.max_decoding_message_size(message))
+            .add_service(event_log.max_decoding_message_size(message))
+            .add_service(inspector.max_decoding_message_size(message));
+        // TCP is for senders: what drivers and operators use is on the socket alone.
+        let everyones = reflection::add(everyones, &SERVICES[1..2])?.prepare();
+        let drivers = reflection::add(drivers, &SERVICES[1..])?.prepare();
+
+        let stop = watch::Sender::new(false);
+        let stopped = || stop.subscribe();
+        let open = || Arc::clone(&shared.connections);
+        let listeners = vec![
+            tokio::spawn(serve(tcp, everyones, bounds, open(), stopped(), LAST_WORDS)),
+            tokio::spawn(serve(socket, drivers, bounds, open(), stopped(), LAST_WORDS)),
+        ];
+        info!(%address, socket = %socket_path.display(), log_id = %shared.log.id(), "started");
+        Ok(Self { shared, address, socket: socket_path, health, core, listeners, stop })
+    }
+
+    /// Where it listens for events.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its Unix socket is.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The id of its log.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log.id()
+    }
+
+    /// Serves until `shutdown` is ready, then stops within `drain_timeout` and a second.
+    ///
+    /// New waits are refused first, while events still come in for those that are open. Once none is, or
+    /// `drain_timeout` has passed, the others end CANCELLED, because the log ends with the agent.
+    ///
+    /// # Errors
+    ///
+    /// If the engine's task ended by itself: then the agent is not to go on.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+        tokio::select! {
+            _ = &mut self.core => {
+                error!("the engine ended");
+                return Err(AgentError::Died("engine"));
+            }
+            () = shutdown => {}
+        }
+        info!(open_waits = self.shared.streams.len(), "told to stop");
+        self.shared.phase.send_replace(Phase::Draining);
+        self.health.set_service_status("wakeful.v1.Waits", ServingStatus::NotServing).await;
+        let drained = timeout(self.shared.config.drain_timeout.0, async {
+            while self.shared.streams.len() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        });
+        if drained.await.is_err() {
+            info!(open_waits = self.shared.streams.len(), "waits are still open: cancelling them");
+        }
+
+        self.shared.phase.send_replace(Phase::Stopping);
+        for service in SERVICES {
+            self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        let _ = self.shared.ask(Command::Stop).await;
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            let _ = listener.await;
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// By their names, and the whole by the empty one.
+const SERVICES: [&str; 5] =
+    ["", "wakeful.v1.EventReceiver", "wakeful.v1.Waits", "wakeful.v1.EventLog", "wakeful.v1.Inspector"];

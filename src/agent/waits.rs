@@ -1,0 +1,95 @@
+//! `Waits`: opens waits, and does what drivers ask of those that are open.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use super::core::Command;
+use super::streams::WaitStream;
+use super::{Phase, Shared, caller, stopping};
+use crate::convert;
+use crate::event::CancelInstance;
+use crate::proto;
+use crate::proto::waits_server::Waits as Service;
+use crate::status::Refusal;
+
+pub(super) struct Waits(pub(super) Arc<Shared>);
+
+#[tonic::async_trait]
+impl Service for Waits {
+    type WaitStream = WaitStream;
+
+    async fn wait(&self, request: Request<proto::WaitRequest>) -> Result<Response<WaitStream>, Status> {
+        let shared = &self.0;
+        let caller = caller(&request)?;
+        if shared.phase() != Phase::Running {
+            return Err(stopping().into());
+        }
+        let opening = shared.next_opening();
+        let ask = convert::ask(request.into_inner(), caller.uid, opening, &shared.bounds)?;
+        debug!(wait_id = %ask.id, instance = %ask.instance, keys = ask.keys.len(), "wait");
+        let stream = WaitStream::prepare(shared, ask.id, opening, ask.instance, Arc::clone(&ask.keys));
+        shared.ask(|reply| Command::Open { ask, reply }).await?.map_err(Refusal::from)?;
+        Ok(Response::new(stream))
+    }
+
+    async fn arm(&self, request: Request<proto::ArmRequest>) -> Result<Response<proto::ArmResponse>, Status> {
+        let caller = caller(&request)?;
+        let id = convert::wait_id(&request.into_inner().wait_id)?;
+        let armed = self.0.ask(|reply| Command::Arm { id, caller, reply }).await?;
+        let deadline = armed.map_err(Refusal::from)?;
+        Ok(Response::new(proto::ArmResponse { deadline: Some(convert::timestamp(deadline)) }))
+    }
+
+    async fn skip(
+        &self,
+        request: Request<proto::SkipRequest>,
+    ) -> Result<Response<proto::SkipResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let id = convert::wait_id(&request.wait_id)?;
+        let keys = convert::keys("keys", request.keys, &self.0.bounds)?;
+        let skipped = self.0.ask(|reply| Command::Skip { id, caller, keys, reply }).await?;
+        Ok(Response::new(proto::SkipResponse { skipped: skipped.map_err(Refusal::from)? }))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<proto::CancelRequest>,
+    ) -> Result<Response<proto::CancelResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let id = convert::wait_id(&request.wait_id)?;
+        let why = convert::why(request.why)?;
+        let cancelled = self.0.ask(|reply| Command::Cancel { id, caller, why, reply }).await?;
+        cancelled.map_err(Refusal::from)?;
+        Ok(Response::new(proto::CancelResponse {}))
+    }
+
+    async fn cancel_instance(
+        &self,
+        request: Request<proto::CancelInstanceRequest>,
+    ) -> Result<Response<proto::CancelInstanceResponse>, Status> {
+        let shared = &self.0;
+        let caller = caller(&request)?;
+        if shared.phase() == Phase::Stopping {
+            return Err(stopping().into());
+        }
+        let request = request.into_inner();
+        let record = CancelInstance {
+            instance: convert::parse("instance_uuid", &request.instance_uuid)?,
+            caller,
+            why: convert::why(request.why)?,
+        };
+        let cancelled = shared.ask(|reply| Command::CancelInstance { record, reply }).await?;
+        let waits = cancelled
+            .waits
+            .into_iter()
+            .map(|(id, keys)| proto::CancelledWait { wait_id: id.to_string(), keys: convert::to_keys(keys) });
+        Ok(Response::new(proto::CancelInstanceResponse {
+            cursor: Some(convert::to_cursor(shared.log.cursor(cancelled.position))),
+            waits: waits.collect(),
+        }))
+    }
+}

@@ -1,0 +1,485 @@
+//! The agent's options: each with its default, its unit and its bounds, in one table.
+//!
+//! A flag is stronger than the environment, and that is stronger than the file. All three set the same
+//! options: `--max-waits 5000`, `WAKEFUL_MAX_WAITS=5000`, `max_waits = 5000`.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use crate::journal::memory::Retention;
+use crate::{engine, paths};
+
+/// A setting that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Outside its bounds.
+    #[error("{option} is {value}; it must be from {low} to {high}")]
+    OutOfBounds {
+        /// The option.
+        option: &'static str,
+        /// What was set.
+        value: String,
+        /// The least that it may be.
+        low: &'static str,
+        /// The most that it may be.
+        high: &'static str,
+    },
+    /// Not possible on this machine, or together with another setting.
+    #[error("{option} is {value}; {text}")]
+    NotPossible {
+        /// The option.
+        option: &'static str,
+        /// What was set.
+        value: String,
+        /// Why not, and what is.
+        text: String,
+    },
+    /// The file could not be read.
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// The file is not valid; the text has the line and the key.
+    #[error("{path}: {error}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: toml::de::Error,
+    },
+}
+
+/// A span of time, written `1500ms`, `30s`, `5m`, `1h`.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = |_| format!("{text:?} is not a span of time, such as 1500ms, 30s, 5m or 1h");
+        humantime::parse_duration(text).map(Self).map_err(malformed)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// A number of bytes, written `4096`, `64KiB`, `256MiB`, `1GiB`.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub struct Bytes(pub u64);
+
+const BYTE_UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unit = BYTE_UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
+        let (number, bits) = unit.unwrap_or((text, 0));
+        let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << bits));
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a number of bytes, such as 4096, 64KiB, 256MiB or 1GiB"))
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = BYTE_UNITS.iter().find(|(_, bits)| self.0 > 0 && self.0.trailing_zeros() >= *bits);
+        match whole {
+            Some((unit, bits)) => write!(f, "{}{unit}", self.0 >> bits),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+/// What is on disk before an event is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the log is in memory, and is gone when the agent stops.
+    None,
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "sync" | "os" => {
+                Err(format!("{text} needs the journal, which this version does not have; only none is there"))
+            }
+            _ => Err(format!("{text:?} is not a durability; only none is there")),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("none")
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is not a log format: text or json")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// From a table of options, the struct that is read from flags, environment and file, and the one that the
+/// agent runs by.
+macro_rules! options {
+    ($($name:ident: $type:ty = $default:literal $(, $low:literal to $high:literal)?; $help:literal)*) => {
+        /// The options as they were given: what is `None` was not.
+        #[derive(Clone, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Options {
+            $(
+                #[doc = $help]
+                #[arg(
+                    long,
+                    value_name = value_name(stringify!($type)),
+                    env = env_name(stringify!($name)),
+                    help = concat!($help, " [default: ", $default, $("; from ", $low, " to ", $high,)? "]"),
+                )]
+                #[serde(default, deserialize_with = "from_text")]
+                pub $name: Option<$type>,
+            )*
+        }
+
+        /// The options as they are in force.
+        #[derive(Clone)]
+        pub struct Config {
+            $(#[doc = $help] pub $name: $type,)*
+        }
+
+        impl Options {
+            /// These options, and where they say nothing, the weaker ones.
+            #[must_use]
+            pub fn or(self, weaker: Self) -> Self {
+                Self { $($name: self.$name.or(weaker.$name),)* }
+            }
+
+            /// Fills in the defaults and checks the bounds.
+            ///
+            /// # Errors
+            ///
+            /// If an option is outside its bounds, or not possible.
+            pub fn resolve(self) -> Result<Config, ConfigError> {
+                let config = Config {
+                    $($name: match self.$name {
+                        Some(value) => value,
+                        None => default_of(stringify!($name), $default)?,
+                    },)*
+                };
+                $($(
+                    let bounds = (default_of(stringify!($name), $low)?, default_of(stringify!($name), $high)?);
+                    if config.$name < bounds.0 || config.$name > bounds.1 {
+                        return Err(ConfigError::OutOfBounds {
+                            option: stringify!($name),
+                            value: config.$name.to_string(),
+                            low: $low,
+                            high: $high,
+                        });
+                    }
+                )?)*
+                config.check()
+            }
+        }
+
+        impl Config {
+            /// Every option that is a limit, by its name, as it is set.
+            pub fn limits(&self) -> impl Iterator<Item = (&'static str, String)> {
+                [$((stringify!($name), self.$name.to_string(), ![$($low,)? ""][0].is_empty()),)*]
+                    .into_iter()
+                    .filter(|(_, _, bounded)| *bounded)
+                    .map(|(name, value, _)| (name, value))
+            }
+        }
+    };
+}
+
+options! {
+    listen: SocketAddr = "127.0.0.1:7420"; "Where to take events in over gRPC; loopback only. Port 0: a free one"
+    socket: SocketPath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
+    host: HostName = "the machine's name"; "The name of this host"
+    durability: Durability = "none"; "What is on disk before an event is acknowledged. none: nothing, the log is in memory and a crash or a stop loses it all"
+    log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
+    log_format: LogFormat = "text"; "How log lines look: text or json"
+    worker_threads: usize = "0", "0" to "1024"; "Threads that serve; 0: one a core"
+
+    default_timeout: Span = "5m", "1ms" to "24h"; "How long a wait waits that does not say"
+    max_timeout: Span = "24h", "1s" to "365d"; "The longest timeout of a wait"
+    max_unarmed: Span = "1h", "1ms" to "365d"; "How long a wait that starts on Arm may go unarmed"
+    drain_timeout: Span = "5s", "0s" to "10m"; "How long, when told to stop, events are still taken in for the waits that are open"
+
+    max_events: usize = "1000", "1" to "100000"; "Events in one request"
+    max_message: Bytes = "8MiB", "64KiB" to "1GiB"; "Bytes in one message"
+    max_keys: usize = "256", "1" to "10000"; "Keys of one wait"
+    max_tag: usize = "255", "0" to "8192"; "Characters in a tag"
+    max_data: Bytes = "4KiB", "0" to "1MiB"; "Bytes in an event's data"
+    max_waits: usize = "100000", "0" to "10000000"; "Waits open at once"
+    max_instance_waits: usize = "1024", "0" to "10000000"; "Waits of one instance open at once"
+    max_ended_waits: usize = "100000", "0" to "10000000"; "Ended waits remembered, for explain and for clients that ask again"
+    max_readers: usize = "256", "0" to "100000"; "Watches, lists and explains running at once"
+    max_connections: usize = "4096", "1" to "1000000"; "Connections open at once, on the socket and on TCP each"
+    max_streams: usize = "20000", "1" to "1000000"; "Calls open at once on one connection"
+    max_handed_over: Bytes = "64MiB", "1MiB" to "64GiB"; "Bytes of events that are handed over and not yet in the log"
+
+    log_age: Span = "1h", "1s" to "365d"; "How long events are kept"
+    log_size: Bytes = "256MiB", "1MiB" to "1TiB"; "How many bytes of events are kept; it wins over log_age"
+    log_held_size: Bytes = "1GiB", "1MiB" to "1TiB"; "How many bytes are kept at most for open waits that may yet ask from an older place"
+    dedupe_window: Span = "2h", "1s" to "365d"; "How long an event_id is remembered"
+    max_ids: usize = "4000000", "1024" to "1000000000"; "How many event ids are remembered; it wins over dedupe_window"
+
+    keepalive_interval: Span = "20s", "100ms" to "1h"; "How often an idle peer is asked whether it is there"
+    keepalive_timeout: Span = "10s", "100ms" to "1h"; "How long it may take to answer that"
+    first_byte_timeout: Span = "10s", "100ms" to "1h"; "How long a new connection may stay silent"
+}
+
+impl Options {
+    /// Reads the options that a TOML file sets.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or has an unknown key or a malformed value; the error has the line.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.into(), error })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.into(), error })
+    }
+}
+
+impl Config {
+    fn check(self) -> Result<Self, ConfigError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(ConfigError::NotPossible {
+                option: "listen",
+                value: self.listen.to_string(),
+                text: "without TLS the agent listens on loopback alone, 127.0.0.1:7420 say".into(),
+            });
+        }
+        Ok(self)
+    }
+
+    /// The engine's bounds.
+    pub fn engine_limits(&self) -> engine::Limits {
+        engine::Limits {
+            waits: self.max_waits,
+            instance_waits: self.max_instance_waits,
+            ended_waits: self.max_ended_waits,
+            ended_age: self.log_age.0,
+            max_unarmed: self.max_unarmed.0,
+        }
+    }
+
+    /// How much of the log is kept.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            age: self.log_age.0,
+            bytes: self.log_size.0,
+            held_bytes: self.log_held_size.0.max(self.log_size.0),
+            id_window: self.dedupe_window.0,
+            max_ids: self.max_ids,
+        }
+    }
+}
+
+/// A path, by default the one that [`paths::socket`] gives.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SocketPath(pub PathBuf);
+
+impl FromStr for SocketPath {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for SocketPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// A host's name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::event::check_name(text).map_err(|invalid| invalid.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A filter for log lines.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogLevel(pub String);
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        tracing_subscriber::EnvFilter::try_new(text).map_err(|error| format!("{text:?}: {error}"))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The value that a table entry's text stands for. Two of them say in words what is only known on the
+/// machine.
+fn default_of<T: FromStr<Err: fmt::Display>>(
+    option: &'static str,
+    text: &'static str,
+) -> Result<T, ConfigError> {
+    let text = match option {
+        "socket" => paths::socket().display().to_string(),
+        "host" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        _ => text.to_owned(),
+    };
+    text.parse().map_err(|error: T::Err| ConfigError::NotPossible {
+        option,
+        text: error.to_string(),
+        value: text,
+    })
+}
+
+/// A value in the file: a string as a flag would have it, or a number.
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a string or a number")]
+    enum Text {
+        Text(String),
+        Number(u64),
+    }
+    let text = match Text::deserialize(from)? {
+        Text::Text(text) => text,
+        Text::Number(number) => number.to_string(),
+    };
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn value_name(of: &str) -> &'static str {
+    match of {
+        "SocketAddr" => "ADDR",
+        "SocketPath" => "PATH",
+        "HostName" => "NAME",
+        "Durability" | "LogFormat" => "KIND",
+        "LogLevel" => "LEVEL",
+        "Span" => "SPAN",
+        "Bytes" => "BYTES",
+        _ => "N",
+    }
+}
+
+fn env_name(option: &str) -> String {
+    format!("WAKEFUL_{}", option.to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_bounds() {
+        let config = Options::default().resolve().map_err(|error| error.to_string());
+        assert_eq!(config.map(|config| config.max_waits), Ok(100_000));
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_an_error_that_names_it_and_its_line() {
+        let error = toml::from_str::<Options>("max_waits = 5\nmax_wiats = 6\n").err().unwrap().to_string();
+        assert!(error.contains("line 2") && error.contains("max_wiats"), "{error}");
+    }
+
+    #[test]
+    fn a_malformed_value_in_the_file_is_an_error_that_names_its_line() {
+        let error = toml::from_str::<Options>("\nlog_age = \"soon\"\n").err().unwrap().to_string();
+        assert!(error.contains("line 2") && error.contains("soon"), "{error}");
+    }
+
+    #[test]
+    fn a_value_outside_its_bounds_is_refused_with_both() {
+        let options = Options { max_events: Some(0), ..Options::default() };
+        let error = options.resolve().err().unwrap().to_string();
+        assert_eq!(error, "max_events is 0; it must be from 1 to 100000");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Options { max_waits: Some(1), ..Options::default() };
+        let file = toml::from_str("max_waits = 2\nmax_keys = 3").unwrap();
+        let config = flags.or(file).resolve().ok().unwrap();
+        assert_eq!((config.max_waits, config.max_keys), (1, 3));
+    }
+
+    #[test]
+    fn without_tls_only_loopback_is_listened_on() {
+        let options = Options { listen: Some("0.0.0.0:7420".parse().unwrap()), ..Options::default() };
+        assert!(options.resolve().err().unwrap().to_string().contains("loopback alone"));
+    }
+
+    #[test]
+    fn bytes_are_read_as_they_are_written() {
+        for text in ["0", "4097", "64KiB", "256MiB", "1GiB"] {
+            assert_eq!(text.parse::<Bytes>().unwrap().to_string(), text);
+        }
+        assert!("-1".parse::<Bytes>().is_err());
+        assert!("99999999999GiB".parse::<Bytes>().is_err());
+    }
+}

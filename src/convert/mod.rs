@@ -1,0 +1,7 @@
+//! Proto to model and back.
+
+mod incoming;
+mod outgoing;
+
+pub use incoming::*;
+pub use outgoing::*;

@@ -1,0 +1,89 @@
+//! A stream of the log, from a place on.
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::scan::{Found, Scan, Step};
+use crate::convert;
+use crate::engine::HEARTBEAT;
+use crate::proto;
+use crate::proto::reason::Code as Reason;
+use crate::status::Refusal;
+
+/// Messages that may lie ready for a watcher that does not read. Past that its task waits, and the log goes
+/// on without it.
+const READY: usize = 64;
+
+/// Starts a watch: a task that reads the log and fills the stream, until its reader is gone or `stopped` is
+/// ready.
+pub fn start(
+    mut scan: Scan,
+    permit: OwnedSemaphorePermit,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> ReceiverStream<Result<proto::WatchResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(READY);
+    tokio::spawn(async move {
+        let _permit = permit;
+        tokio::select! {
+            // Its reader has gone.
+            () = sender.closed() => {}
+            () = stopped => {
+                let message = "the agent is stopping; watch again from the last cursor";
+                let status = Refusal::new(Code::Unavailable, Reason::Stopping, message).into();
+                // A reader that does not read finds its stream ended without a word.
+                let _ = sender.try_send(Err(status));
+            }
+            Err(refusal) = follow(&mut scan, &sender) => {
+                let _ = sender.send(Err(refusal.into())).await;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn follow(
+    scan: &mut Scan,
+    sender: &Sender<Result<proto::WatchResponse, Status>>,
+) -> Result<(), Refusal> {
+    let mut head = scan.log().watch_head();
+    let mut ready = Vec::new();
+    let cursor_only =
+        |scan: &Scan| proto::WatchResponse { cursor: Some(convert::to_cursor(scan.cursor())), event: None };
+    let mut told = cursor_only(scan);
+    let gone = |_| ();
+    if sender.send(Ok(told.clone())).await.map_err(gone).is_err() {
+        return Ok(());
+    }
+    loop {
+        head.mark_unchanged();
+        let log = std::sync::Arc::clone(scan.log());
+        let step = scan.step(|found| {
+            if let Found::Event(position, event) = found {
+                ready.push(proto::WatchResponse {
+                    cursor: Some(convert::to_cursor(log.cursor(position))),
+                    event: Some(convert::to_event(position, &event)),
+                });
+            }
+            ready.len() < READY
+        })?;
+        for message in ready.drain(..) {
+            if sender.send(Ok(message)).await.map_err(gone).is_err() {
+                return Ok(());
+            }
+        }
+        match step {
+            Step::Moved | Step::Enough => tokio::task::yield_now().await,
+            Step::AtHead => {
+                if timeout(HEARTBEAT, head.changed()).await.is_err() {
+                    told = cursor_only(scan);
+                    if sender.send(Ok(told.clone())).await.map_err(gone).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
