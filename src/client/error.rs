@@ -22,12 +22,12 @@ pub enum Error {
         why: String,
     },
     /// Nothing answered, or the connection was cut before the answer. The call may be made again.
-    #[error("the agent at {address} is not reachable: {why}")]
+    #[error("the agent at {address} is not reachable: {}", innermost(status))]
     Unreachable {
         /// Where it was looked for.
         address: Address,
-        /// The innermost error's text.
-        why: String,
+        /// As tonic tells it; its sources have what the system said.
+        status: Box<Status>,
     },
     /// The agent answered, and refused.
     #[error("the agent refused: {}", status.message())]
@@ -52,7 +52,7 @@ impl Error {
     pub(super) fn of(address: &Address, status: Status) -> Self {
         let reason = status::reason(&status);
         if reason.is_none() && is_lost(&status) {
-            return Self::Unreachable { address: address.clone(), why: innermost(&status) };
+            return Self::Unreachable { address: address.clone(), status: Box::new(status) };
         }
         Self::Refused { reason, status: Box::new(status) }
     }

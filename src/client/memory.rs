@@ -19,6 +19,7 @@ use tonic::Status;
 use super::error::{Error, is_lost};
 use super::outcome::{self, Outcome};
 use crate::clock::Time;
+use crate::convert::{duration, to_cursor};
 use crate::engine::{FailurePolicy, Kind, Start};
 use crate::event::{Cursor, InstanceId, WaitId};
 use crate::proto::key_state::State;
@@ -144,9 +145,7 @@ impl Memory {
         self.unsaid.skips = 0;
 
         let (after, lookback) = match (self.cursor, self.question.start) {
-            (Some(cursor), _) | (None, Start::After(cursor)) => {
-                (Some(outcome::cursor_to_proto(cursor)), None)
-            }
+            (Some(cursor), _) | (None, Start::After(cursor)) => (Some(to_cursor(cursor)), None),
             (None, Start::Lookback(span)) => (None, Some(duration(span))),
             (None, Start::Head) => (None, None),
         };
@@ -372,11 +371,6 @@ impl Memory {
 
 fn key_of(key: &KeyState) -> crate::proto::Key {
     crate::proto::Key { name: key.name.clone(), tag: key.tag.clone() }
-}
-
-fn duration(span: Duration) -> prost_types::Duration {
-    // What does not fit is far past the agent's bound, which is its to refuse.
-    span.try_into().unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
 
 #[cfg(test)]

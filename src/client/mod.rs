@@ -2,10 +2,27 @@
 //!
 //! Open a wait, start the work, await its outcome: once `open` has returned, nothing can be missed.
 //!
-//! ```no_run
-//! # async fn example(address: &str, instance: wakeful::event::InstanceId, port: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! # fn start_the_work() {}
-//! # let address = address.parse()?;
+//! ```
+//! # use wakeful::{agent::Agent, config::{Options, SocketPath}, event::InstanceId, proto::Event};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let options = Options {
+//! #     listen: Some("127.0.0.1:0".parse()?),
+//! #     socket: Some(SocketPath(dir.path().join("agent.sock"))),
+//! #     ..Options::default()
+//! # };
+//! # let running = Agent::start(options.resolve()?).await?;
+//! # let address = format!("unix:{}", running.socket().display()).parse()?;
+//! # let (stop, stopped) = tokio::sync::oneshot::channel();
+//! # let running = tokio::spawn(running.run(async { stopped.await.unwrap_or_default() }));
+//! # let (instance, port) = (InstanceId::random(), "port");
+//! # let network = Client::new(&address)?;
+//! # let start_the_work = || tokio::spawn(async move {
+//! #     let (name, tag) = ("network-vif-plugged".into(), port.into());
+//! #     let event = Event { instance_uuid: instance.to_string(), name, tag, ..Event::default() };
+//! #     network.send([event]).await
+//! # });
 //! use std::time::Duration;
 //! use wakeful::client::Client;
 //!
@@ -13,7 +30,11 @@
 //! let wait = agent.wait(instance).key("network-vif-plugged", port).timeout(Duration::from_secs(30)).open().await?;
 //! start_the_work();
 //! let outcome = wait.outcome().await?;
-//! # Ok(()) }
+//! # assert!(outcome.is_completed() && outcome.confirmed);
+//! # drop((wait, agent));
+//! # let _ = stop.send(());
+//! # Ok(running.await??)
+//! # }
 //! ```
 //!
 //! Nothing of an open wait is on the agent's disk. The client remembers it, and when the connection is lost,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::clock::Time;
+use crate::convert::{timestamp, to_cursor};
 use crate::engine::{KeyState, Kind};
 use crate::event::{Cursor, LogId, Position};
 use crate::proto;
@@ -82,10 +83,6 @@ pub(super) fn cursor(cursor: &proto::Cursor) -> Option<Cursor> {
     Some(Cursor { log_id, position: Position(cursor.position) })
 }
 
-pub(super) fn cursor_to_proto(cursor: Cursor) -> proto::Cursor {
-    proto::Cursor { log_id: cursor.log_id.to_string(), position: cursor.position.0 }
-}
-
 /// `None` if the agent's outcome is of no kind, or has no place.
 pub(super) fn outcome(outcome: &proto::Outcome) -> Option<Outcome> {
     let kind = match outcome.kind() {
@@ -117,7 +114,7 @@ impl From<&Outcome> for proto::Outcome {
             kind: kind.into(),
             reason: outcome.reason.unwrap_or(Reason::Unspecified).into(),
             why: outcome.why.clone(),
-            cursor: Some(cursor_to_proto(outcome.cursor)),
+            cursor: Some(to_cursor(outcome.cursor)),
             keys: outcome.keys.iter().map(proto::KeyState::from).collect(),
         }
     }
@@ -136,10 +133,7 @@ impl From<&KeyAnswer> for proto::KeyState {
             tag: key.tag.clone(),
             state: state.into(),
             position: key.position.map_or(0, |position| position.0),
-            received_at: key.received_at.map(|time| prost_types::Timestamp {
-                seconds: (time.as_nanos() / 1_000_000_000) as i64,
-                nanos: (time.as_nanos() % 1_000_000_000) as i32,
-            }),
+            received_at: key.received_at.map(timestamp),
         }
     }
 }
