@@ -59,6 +59,7 @@ replies!(
     GetStatusResponse,
     ListEventsResponse,
     ListWaitsResponse,
+    Outcome,
     WatchResponse,
 );
 
@@ -273,6 +274,7 @@ mod tests {
         known::<proto::GetStatusResponse>();
         known::<proto::ListEventsResponse>();
         known::<proto::ListWaitsResponse>();
+        known::<proto::Outcome>();
         known::<proto::WatchResponse>();
     }
 
