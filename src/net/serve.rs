@@ -155,7 +155,14 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .auto_date_header(false);
     let mut serving = pin!(server.serve_connection(io, calls));
 
-    let spoken = timeout(bounds.first_byte_timeout, serving.as_mut()).await;
+    let mut stopping = pin!(stop.wait_for_true());
+    let spoken = tokio::select! {
+        spoken = timeout(bounds.first_byte_timeout, serving.as_mut()) => spoken,
+        () = stopping.as_mut() => {
+            serving.as_mut().graceful_shutdown();
+            return Ok(serving.await?);
+        }
+    };
     match spoken {
         Ok(ended) => return Ok(ended?),
         Err(_) if received.load(Ordering::Relaxed) < PREFACE => return Err("the peer stayed silent".into()),
@@ -163,7 +170,7 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
     tokio::select! {
         ended = serving.as_mut() => return Ok(ended?),
-        () = stop.wait_for_true() => serving.as_mut().graceful_shutdown(),
+        () = stopping => serving.as_mut().graceful_shutdown(),
     }
     Ok(serving.await?)
 }
