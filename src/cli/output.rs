@@ -59,6 +59,7 @@ replies!(
     GetStatusResponse,
     ListEventsResponse,
     ListWaitsResponse,
+    Outcome,
     WatchResponse,
 );
 

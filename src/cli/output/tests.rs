@@ -43,6 +43,7 @@ fn every_reply_that_is_printed_has_a_descriptor() {
     known::<proto::GetStatusResponse>();
     known::<proto::ListEventsResponse>();
     known::<proto::ListWaitsResponse>();
+    known::<proto::Outcome>();
     known::<proto::WatchResponse>();
 }
 
