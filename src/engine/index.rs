@@ -29,6 +29,7 @@ struct Entry {
     status: Option<Status>,
 }
 
+#[derive(Default)]
 struct Table {
     first: Position,
     entries: Vec<Entry>,
@@ -47,6 +48,9 @@ pub(super) struct Cancelled {
 /// The index of the positions that the log keeps.
 pub(super) struct Index {
     tables: VecDeque<Table>,
+    /// A table whose positions have gone, emptied. Fresh memory costs more than all else that is done to an
+    /// event, and a log at its size drops a table as often as it needs one.
+    spare: Option<Table>,
     oldest: Position,
     head: Position,
     /// When the position before the oldest was received. `None`: the log has dropped nothing.
@@ -55,7 +59,13 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { tables: VecDeque::new(), oldest: Position(1), head: Position(0), before_oldest: None }
+        Self {
+            tables: VecDeque::new(),
+            spare: None,
+            oldest: Position(1),
+            head: Position(0),
+            before_oldest: None,
+        }
     }
 
     pub(super) fn oldest(&self) -> Position {
@@ -115,8 +125,9 @@ impl Index {
         }
         self.before_oldest = self.received_at(oldest.before()).or(self.before_oldest);
         self.oldest = oldest;
-        while self.tables.front().is_some_and(|table| table.end() <= oldest) {
-            self.tables.pop_front();
+        while let Some(mut gone) = self.tables.pop_front_if(|table| table.end() <= oldest) {
+            gone.clear();
+            self.spare = Some(gone);
         }
     }
 
@@ -177,14 +188,8 @@ impl Index {
         let fits =
             self.tables.back().is_some_and(|table| table.entries.len() < TABLE && table.end() == position);
         if !fits {
-            // The table before tells how many keys to expect: it need not grow again to hold as many.
-            let keys = self.tables.back().map_or(0, |table| table.newest.len());
-            self.tables.push_back(Table {
-                first: position,
-                entries: Vec::with_capacity(TABLE),
-                newest: HashTable::with_capacity(keys),
-                cancels: HashMap::new(),
-            });
+            let table = self.spare.take().unwrap_or_default();
+            self.tables.push_back(Table { first: position, ..table });
         }
         let last = self.tables.len() - 1;
         &mut self.tables[last]
@@ -192,6 +197,12 @@ impl Index {
 }
 
 impl Table {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.newest.clear();
+        self.cancels.clear();
+    }
+
     /// The position after its last.
     fn end(&self) -> Position {
         Position(self.first.0 + self.entries.len() as u64)

@@ -47,6 +47,9 @@ pub struct MemoryJournal {
     ids: Ids,
     head: Position,
     buf: BytesMut,
+    /// The buffers of segments before, oldest first. One whose blocks have all gone is used again: fresh
+    /// memory costs more than all else that is done to an event.
+    used: VecDeque<BytesMut>,
     segments: VecDeque<Segment>,
     bytes: u64,
     dropped_early: u64,
@@ -61,6 +64,7 @@ impl MemoryJournal {
             retention,
             head: Position(0),
             buf: BytesMut::new(),
+            used: VecDeque::new(),
             segments: VecDeque::new(),
             bytes: 0,
             dropped_early: 0,
@@ -130,6 +134,10 @@ impl MemoryJournal {
             self.segments.pop_front();
             oldest = Some(next);
         }
+        // Of what has gone, one buffer is kept to be used again.
+        while self.used.len() > self.segments.len() + 1 {
+            self.used.pop_front();
+        }
         if let Some(oldest) = oldest {
             self.log.drop_before(oldest);
         }
@@ -172,8 +180,9 @@ impl MemoryJournal {
                 segment.newest = now;
             }
             _ => {
-                // One allocation a segment: its blocks share it, and it goes when the last of them does.
-                self.buf = BytesMut::with_capacity(limit as usize);
+                // One allocation a segment, and room for the block that ends it: its blocks share it.
+                let next = self.next_buf((limit + limit / 8) as usize);
+                self.used.push_back(std::mem::replace(&mut self.buf, next));
                 self.segments.push_back(Segment {
                     last: self.head,
                     bytes: length,
@@ -185,5 +194,10 @@ impl MemoryJournal {
         self.bytes += length;
         let count = (self.head.0 - first.0 + 1) as u32;
         self.log.push(Block { first, count, bytes });
+    }
+
+    fn next_buf(&mut self, capacity: usize) -> BytesMut {
+        let free = self.used.iter_mut().position(|buf| buf.try_reclaim(capacity));
+        free.and_then(|free| self.used.remove(free)).unwrap_or_else(|| BytesMut::with_capacity(capacity))
     }
 }
