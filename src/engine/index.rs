@@ -53,7 +53,7 @@ pub(super) struct Index {
     spare: Option<Table>,
     oldest: Position,
     head: Position,
-    /// When the position before the oldest was received. `None`: the log has dropped nothing.
+    /// When the newest record before the oldest was received. `None`: the log has dropped nothing.
     before_oldest: Option<Time>,
 }
 
@@ -123,7 +123,7 @@ impl Index {
         if oldest <= self.oldest {
             return;
         }
-        self.before_oldest = self.received_at(oldest.before()).or(self.before_oldest);
+        self.before_oldest = self.received_at(oldest.before());
         self.oldest = oldest;
         while let Some(mut gone) = self.tables.pop_front_if(|table| table.end() <= oldest) {
             gone.clear();
@@ -131,14 +131,17 @@ impl Index {
         }
     }
 
-    /// When a position from oldest − 1 to the head was received. `None` for 0, which never was.
+    /// When the newest record up to a position from oldest − 1 to the head was received: itself, unless it is
+    /// in a gap. `None` if the log never had one.
     pub(super) fn received_at(&self, position: Position) -> Option<Time> {
-        if position == self.oldest.before() && position < self.oldest {
-            return self.before_oldest;
+        let tables = self.tables.partition_point(|table| table.first <= position);
+        match self.tables.get(tables.wrapping_sub(1)) {
+            Some(table) if position >= self.oldest => {
+                let offset = (position.0 - table.first.0) as usize;
+                table.entries.get(offset).or(table.entries.last()).map(|entry| entry.received_at)
+            }
+            _ => self.before_oldest,
         }
-        let table = self.tables.get(self.tables.partition_point(|table| table.end() <= position))?;
-        let offset = position.0.checked_sub(table.first.0)?;
-        table.entries.get(offset as usize).map(|entry| entry.received_at)
     }
 
     /// The place just before the first position received at `moment` or later. `None` if the log may have
@@ -151,7 +154,7 @@ impl Index {
         let at = tables.partition_point(|t| t.entries.last().is_some_and(|e| e.received_at < moment));
         let Some(table) = tables.get(at) else { return Some(self.head) };
         let offset = table.entries.partition_point(|entry| entry.received_at < moment);
-        Some(Position(table.first.0 + offset as u64).max(self.oldest).before())
+        Some(Position(table.first.0 + offset as u64).before())
     }
 
     /// What came on each of the keys after `after`, in the order of positions, each with the key's number.
@@ -229,5 +232,66 @@ impl Table {
             }
             next = entry.previous;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Key;
+
+    const VM: InstanceId = InstanceId(uuid::Uuid::nil());
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn event() -> Event {
+        Event::new(VM, Key::new("a".to_owned(), String::new(), 255).expect("a valid key"))
+    }
+
+    /// Records at these positions, each received at the second of its position.
+    fn index(positions: impl IntoIterator<Item = u64>) -> Index {
+        let mut index = Index::new();
+        for position in positions {
+            index.add_event(Position(position), &event(), at(position));
+        }
+        index
+    }
+
+    fn found(index: &Index, after: u64) -> Vec<u64> {
+        let found = index.after(Position(after), &[event().hash]);
+        found.iter().map(|(_, event)| event.position.0).collect()
+    }
+
+    #[test]
+    fn a_place_in_a_gap_was_received_with_what_comes_before_the_gap() {
+        let mut index = index((1..=3).chain(10..=12));
+        let received = |index: &Index, position| index.received_at(Position(position));
+        assert_eq!(
+            [0, 3, 7, 10].map(|p| received(&index, p)),
+            [None, Some(at(3)), Some(at(3)), Some(at(10))]
+        );
+        assert_eq!(found(&index, 7), [10, 11, 12]);
+        assert_eq!([3, 4, 10].map(|s| index.place_before(at(s))), [2, 9, 9].map(|p| Some(Position(p))));
+        // The newest that was dropped is before the gap.
+        index.drop_before(Position(10));
+        assert_eq!(received(&index, 9), Some(at(3)));
+        assert_eq!([3, 4].map(|s| index.place_before(at(s))), [None, Some(Position(9))]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_not_found_also_while_its_table_is_kept() {
+        let mut index = index(1..=3 * TABLE as u64);
+        for oldest in [2, TABLE as u64, TABLE as u64 + 3, 3 * TABLE as u64 + 1] {
+            index.drop_before(Position(oldest));
+            assert_eq!(found(&index, 0), (oldest..=3 * TABLE as u64).collect::<Vec<_>>());
+            assert_eq!(index.received_at(Position(oldest - 1)), Some(at(oldest - 1)));
+        }
+        assert!(index.tables.is_empty());
+        assert_eq!(
+            (index.oldest(), index.head()),
+            (Position(3 * TABLE as u64 + 1), Position(3 * TABLE as u64))
+        );
     }
 }

@@ -16,6 +16,8 @@ use crate::event::{CancelInstance, Event, LogId, Position};
 
 /// A log has so many segments at the least, so that dropping one never drops much of it.
 const SEGMENTS: u64 = 32;
+/// It is asked to retain no more often: what open waits hold would have it asked again at once.
+const RETAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// How much of the log is kept, and of the ids.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,7 @@ pub struct MemoryJournal {
     segments: VecDeque<Segment>,
     bytes: u64,
     dropped_early: u64,
+    retained_at: Time,
 }
 
 impl MemoryJournal {
@@ -68,6 +71,7 @@ impl MemoryJournal {
             segments: VecDeque::new(),
             bytes: 0,
             dropped_early: 0,
+            retained_at: Time::default(),
         }
     }
 
@@ -112,6 +116,7 @@ impl MemoryJournal {
     /// Drops what need not be kept any longer. `pinned` is the oldest place from which an open wait may
     /// yet ask again. Gives the oldest position kept.
     pub fn retain(&mut self, now: Time, pinned: Option<Position>) -> Position {
+        self.retained_at = now;
         self.ids.expire(now);
         let horizon = now.minus(self.retention.age);
         let mut oldest = None;
@@ -147,7 +152,8 @@ impl MemoryJournal {
     /// When the log next wants to be asked to retain, if nothing is appended before.
     pub fn next_retain(&self) -> Option<Time> {
         let past = Duration::from_nanos(1);
-        self.segments.front().map(|segment| segment.newest.plus(self.retention.age).plus(past))
+        let soonest = self.retained_at.plus(RETAIN_EVERY);
+        self.segments.front().map(|segment| segment.newest.plus(self.retention.age).plus(past).max(soonest))
     }
 
     fn append(&mut self, now: Time, event: &Event) -> Verdict {
@@ -199,5 +205,124 @@ impl MemoryJournal {
     fn next_buf(&mut self, capacity: usize) -> BytesMut {
         let free = self.used.iter_mut().position(|buf| buf.try_reclaim(capacity));
         free.and_then(|free| self.used.remove(free)).unwrap_or_else(|| BytesMut::with_capacity(capacity))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Caller, InstanceId, Key};
+
+    const VM: InstanceId = InstanceId(uuid::Uuid::nil());
+    /// Of one event as [`send`] sends it.
+    const RECORD: u64 = 1_000;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn journal(bytes: u64, held_bytes: u64) -> MemoryJournal {
+        MemoryJournal::new(Retention {
+            age: Duration::from_secs(64),
+            bytes,
+            held_bytes,
+            id_window: Duration::from_secs(100),
+            max_ids: 1_024,
+        })
+    }
+
+    /// One event a second, from this second on.
+    fn send(journal: &mut MemoryJournal, seconds: std::ops::Range<u64>) {
+        for second in seconds {
+            let event = Event::new(VM, Key::new("a".to_owned(), String::new(), 255).expect("a valid key"));
+            let mut bytes = BytesMut::new();
+            record::put_event(&mut bytes, &event, at(second));
+            let data = vec![b'x'; RECORD as usize - bytes.len()];
+            journal.commit(at(second), vec![Event { data, ..event }]);
+        }
+    }
+
+    #[test]
+    fn events_are_kept_for_their_age_and_go_soon_after() {
+        let mut journal = journal(1 << 30, 1 << 30);
+        send(&mut journal, 0..100);
+        assert_eq!(journal.bytes(), 100 * RECORD);
+        for second in 100..200 {
+            let oldest = journal.retain(at(second), None).0;
+            // The event at position p came in second p − 1. A segment spans 2 s, and goes with its newest.
+            let due = (second - 64 + 1).min(101);
+            assert!((due - 2..=due).contains(&oldest), "oldest {oldest}, due {due}");
+            assert_eq!(journal.log().oldest().0, oldest);
+            assert_eq!(journal.bytes(), (101 - oldest) * RECORD);
+        }
+        assert_eq!((journal.bytes(), journal.log().oldest()), (0, Position(101)));
+        assert_eq!((journal.next_retain(), journal.dropped_early()), (None, 0));
+    }
+
+    #[test]
+    fn size_wins_over_age_and_what_goes_early_is_counted() {
+        let mut journal = journal(20 * RECORD, 1 << 30);
+        send(&mut journal, 0..50);
+        assert_eq!(journal.retain(at(50), None), Position(31));
+        assert_eq!((journal.bytes(), journal.dropped_early()), (20 * RECORD, 30));
+        assert_eq!(journal.retain(at(50), None), Position(31));
+        assert_eq!(journal.dropped_early(), 30);
+    }
+
+    #[test]
+    fn open_waits_keep_the_log_from_their_place_on_up_to_held_bytes() {
+        let mut journal = journal(20 * RECORD, 40 * RECORD);
+        send(&mut journal, 0..30);
+        assert_eq!(journal.retain(at(30), Some(Position(4))), Position(5), "what is after the place stays");
+        send(&mut journal, 30..60);
+        assert_eq!(journal.retain(at(60), Some(Position(4))), Position(21), "held_bytes is the end of it");
+        assert_eq!(journal.bytes(), 40 * RECORD);
+        assert_eq!(journal.retain(at(60), None), Position(41));
+    }
+
+    #[test]
+    fn it_wants_to_be_asked_when_its_oldest_is_due_but_not_again_at_once() {
+        let mut journal = journal(1 << 30, 1 << 30);
+        assert_eq!(journal.next_retain(), None);
+        send(&mut journal, 10..11);
+        let due = Time::from_nanos(at(74).as_nanos() + 1);
+        assert_eq!(journal.next_retain(), Some(due));
+        assert_eq!(journal.retain(at(74), None), Position(1));
+        // A wait holds it.
+        assert_eq!(journal.retain(due, Some(Position(0))), Position(1));
+        assert_eq!(journal.next_retain(), Some(due.plus(RETAIN_EVERY)));
+        assert_eq!(journal.retain(due.plus(RETAIN_EVERY), None), Position(2));
+    }
+
+    #[test]
+    fn ids_outlive_their_events() {
+        let mut journal = journal(1 << 30, 1 << 30);
+        let key = Key::new("a".to_owned(), String::new(), 255).expect("a valid key");
+        let event = Event { id_given: true, ..Event::new(VM, key) };
+        let commit = |journal: &mut MemoryJournal, second| {
+            journal.commit(at(second), vec![event.clone()]).verdicts().to_vec()
+        };
+        assert_eq!(commit(&mut journal, 0), [Verdict::New(Position(1))]);
+        assert_eq!(journal.retain(at(100), None), Position(2));
+        assert_eq!(commit(&mut journal, 100), [Verdict::Duplicate(Position(1))]);
+        journal.retain(at(101), None);
+        assert_eq!(commit(&mut journal, 101), [Verdict::New(Position(2))]);
+    }
+
+    #[test]
+    fn readers_see_what_is_committed_and_are_told_when_the_head_moves() {
+        let mut journal = journal(1 << 30, 1 << 30);
+        let head = journal.log().watch_head();
+        let caller = Caller { uid: 7, operator: false };
+        send(&mut journal, 0..2);
+        journal.commit_cancel(at(2), CancelInstance { instance: VM, caller, why: "deleted".to_owned() });
+        assert_eq!((journal.log().head(), *head.borrow()), (Position(3), Position(3)));
+        let block =
+            journal.log().block_after(Position(2)).expect("nothing was dropped").expect("it is there");
+        let records: Result<Vec<_>, _> = block.records(Position(0)).collect();
+        assert_eq!(records.expect("whole records").len(), 1);
+        assert!(journal.log().block_after(Position(3)).expect("nothing was dropped").is_none());
+        journal.retain(at(100), None);
+        assert!(journal.log().block_after(Position(2)).is_err());
     }
 }

@@ -203,3 +203,17 @@ fn history_has_the_ended_waits_of_an_instance_in_the_order_of_their_end_then_the
         |world: &World| world.engine.history(VM).iter().map(|wait| wait.opening).collect::<Vec<Opening>>();
     assert_eq!(openings(&world), [second, first, third]);
 }
+
+#[test]
+fn an_id_that_ended_twice_keeps_its_newer_outcome_when_the_older_is_forgotten() {
+    let mut world = World::with(Limits { ended_waits: 2, ..LIMITS }, RETENTION);
+    for id in [1, 1, 2] {
+        world.open(Ask { id: wait_id(id), ..ask(&["a"]) });
+        world.pass(secs(1));
+        world.cancel(wait_id(id), USER, "no more").unwrap();
+    }
+    let again = world.open(world.again(Opening(2)));
+    assert_eq!(world.kind(again), Some(Kind::Cancelled));
+    let forgotten = world.open(world.again(Opening(1)));
+    assert_eq!(world.kind(forgotten), None);
+}

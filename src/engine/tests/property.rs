@@ -35,6 +35,13 @@ enum Op {
         read: usize,
         terms: Option<Terms>,
     },
+    /// The same is asked by whoever, of whichever instance.
+    AskAsAnother {
+        stream: usize,
+        read: usize,
+        vm: InstanceId,
+        uid: u32,
+    },
     Arm {
         id: u128,
         caller: Caller,
@@ -117,7 +124,7 @@ fn op() -> impl Strategy<Value = Op> {
     let vm = || prop_oneof![4 => Just(VM), 1 => Just(OTHER_VM)];
     let id = || prop_oneof![4 => Just(0u128), 2 => Just(1), 1 => Just(2), 1 => Just(3)];
     let caller = || prop_oneof![4 => Just(USER), 1 => Just(OTHER_USER), 1 => Just(OPERATOR)];
-    let uid = prop_oneof![4 => Just(USER.uid), 1 => Just(OTHER_USER.uid)];
+    let uid = || prop_oneof![4 => Just(USER.uid), 1 => Just(OTHER_USER.uid)];
     let some_keys =
         |all: usize| prop::sample::subsequence((0..all).collect::<Vec<_>>(), 1..=all).prop_shuffle();
     let from = prop_oneof![
@@ -128,12 +135,14 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..90u64).prop_map(From::Lookback),
     ];
     let seconds = || prop_oneof![3 => 0..4u64, 2 => 4..20u64, 1 => 20..70u64];
-    let open = (id(), vm(), uid, some_keys(3), from, terms())
+    let open = (id(), vm(), uid(), some_keys(3), from, terms())
         .prop_map(|(id, vm, uid, keys, from, terms)| Op::Open { id, vm, uid, keys, from, terms });
     prop_oneof![
         6 => open,
         5 => (0..64usize, 0..64usize, prop::option::weighted(0.3, terms()))
             .prop_map(|(stream, read, terms)| Op::AskAgain { stream, read, terms }),
+        1 => (0..64usize, 0..64usize, vm(), uid())
+            .prop_map(|(stream, read, vm, uid)| Op::AskAsAnother { stream, read, vm, uid }),
         1 => (id(), caller()).prop_map(|(id, caller)| Op::Arm { id, caller }),
         2 => (id(), caller(), some_keys(4)).prop_map(|(id, caller, keys)| Op::Skip { id, caller, keys }),
         1 => (id(), caller()).prop_map(|(id, caller)| Op::Cancel { id, caller }),
@@ -243,15 +252,15 @@ impl Both {
                 self.open(terms.of(ask))?;
             }
             Op::AskAgain { stream, read, terms } => {
-                let Some(opening) = self.stream(stream) else { return Ok(()) };
-                let told = self.world.told(opening);
-                // Who has read the last message has no need to ask again.
-                let ended = matches!(told.last(), Some(Effect::Outcome { .. } | Effect::TakenOver { .. }));
-                let ask = self.world.again_after(opening, 1 + read % (told.len() - usize::from(ended)));
+                let Some((opening, ask)) = self.again(stream, read) else { return Ok(()) };
                 match terms {
                     Some(terms) => self.open(terms.of(ask))?,
                     None => self.open_again(opening, ask)?,
                 }
+            }
+            Op::AskAsAnother { stream, read, vm, uid } => {
+                let Some((_, ask)) = self.again(stream, read) else { return Ok(()) };
+                self.open(Ask { instance: vm, uid, ..ask })?;
             }
             Op::Arm { id, caller } => {
                 let armed = self.world.arm(wait_id(id), caller);
@@ -304,6 +313,16 @@ impl Both {
             Op::Retain => self.retain()?,
         }
         Ok(())
+    }
+
+    /// What the client of a stream asks that has read so many of its messages. Who has read the last one has
+    /// no need to.
+    fn again(&self, stream: usize, read: usize) -> Option<(Opening, Ask)> {
+        let opening = self.stream(stream)?;
+        let told = self.world.told(opening);
+        let ended = matches!(told.last(), Some(Effect::Outcome { .. } | Effect::TakenOver { .. }));
+        let read = 1 + read % (told.len() - usize::from(ended));
+        Some((opening, self.world.again_after(opening, read)))
     }
 
     fn open(&mut self, ask: Ask) -> Result<(), TestCaseError> {
