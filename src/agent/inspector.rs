@@ -11,7 +11,7 @@ use crate::convert;
 use crate::engine::Opening;
 use crate::proto;
 use crate::proto::inspector_server::Inspector as Service;
-use crate::readers::{self, Filter, Scan, explain};
+use crate::readers::{self, Filter, PageSize, Scan, explain};
 use crate::status::Refusal;
 
 pub(super) struct Inspector(pub(super) Arc<Shared>);
@@ -83,14 +83,15 @@ impl Service for Inspector {
             token => Opening(token.parse().map_err(|_| convert::bad_page_token(token))?),
         };
         let waits = self.0.ask(|reply| Command::List { instance, after, most, reply }).await?;
-        let full = waits.len() == most;
         let log_id = self.0.log.id();
+        let mut bytes = PageSize::default();
+        let infos = waits.iter().map(|wait| convert::to_wait_info(log_id, wait));
+        let page: Vec<_> = infos.take_while(|info| bytes.add(info)).collect();
+        let more = waits.len() == most || page.len() < waits.len();
+        let last = waits[..page.len()].last().filter(|_| more);
         Ok(Response::new(proto::ListWaitsResponse {
-            next_page_token: match waits.last() {
-                Some(last) if full => last.opening.0.to_string(),
-                _ => String::new(),
-            },
-            waits: waits.iter().map(|wait| convert::to_wait_info(log_id, wait)).collect(),
+            next_page_token: last.map(|last| last.opening.0.to_string()).unwrap_or_default(),
+            waits: page,
         }))
     }
 

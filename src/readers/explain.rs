@@ -2,6 +2,7 @@
 
 use tokio::task::yield_now;
 
+use super::PageSize;
 use super::scan::{Found, Scan, Step};
 use crate::clock::Time;
 use crate::convert;
@@ -53,7 +54,8 @@ impl Place {
     }
 }
 
-/// Up to `size` entries after a place: what the log has of the instance, and its waits.
+/// Up to `size` entries after a place, fewer where they are large: what the log has of the instance, and its
+/// waits.
 ///
 /// # Errors
 ///
@@ -97,17 +99,21 @@ pub async fn page(
         add(wait.opened_at, Kind::WaitOpened, What::WaitOpened(info));
     }
     entries.sort_by_key(|(place, _)| *place);
-    let more = entries.len() > size;
-    entries.truncate(size);
-    let next_page_token = match entries.last() {
-        Some((last, _)) if more => last.to_token(),
-        _ => String::new(),
-    };
-    let entries = entries.into_iter().map(|(place, what)| proto::ExplainEntry {
-        at: Some(convert::timestamp(place.at)),
-        what: Some(what),
-    });
-    Ok(proto::ExplainResponse { entries: entries.collect(), next_page_token, now: None })
+    let mut page = Vec::new();
+    let mut bytes = PageSize::default();
+    let mut last = None;
+    let mut more = false;
+    for (place, what) in entries {
+        let entry = proto::ExplainEntry { at: Some(convert::timestamp(place.at)), what: Some(what) };
+        more = page.len() == size || !bytes.add(&entry);
+        if more {
+            break;
+        }
+        last = Some(place);
+        page.push(entry);
+    }
+    let next_page_token = last.filter(|_| more).map(Place::to_token).unwrap_or_default();
+    Ok(proto::ExplainResponse { entries: page, next_page_token, now: None })
 }
 
 fn record(found: Found<'_>) -> (Place, What) {

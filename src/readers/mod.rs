@@ -10,6 +10,7 @@ pub mod watch;
 
 use std::sync::Arc;
 
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::scan::{Filter, Found, Scan, Step};
@@ -17,6 +18,30 @@ use crate::engine::OpenError;
 use crate::event::{Cursor, Position};
 use crate::journal::log::Log;
 use crate::status::Refusal;
+
+/// A page ends early once its entries come to so many bytes. With the entry that takes it past that it is
+/// still well within the 4 MiB that gRPC clients take unless they are told otherwise.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// How many bytes a page has come to.
+#[derive(Debug, Default)]
+pub struct PageSize(usize);
+
+impl PageSize {
+    /// Whether there is room for an entry; if so, takes it.
+    pub fn add(&mut self, entry: &impl Message) -> bool {
+        let room = self.has_room();
+        if room {
+            self.0 += entry.encoded_len();
+        }
+        room
+    }
+
+    /// Whether there is room for one entry more.
+    pub fn has_room(&self) -> bool {
+        self.0 < PAGE_BYTES
+    }
+}
 
 /// Leave for one reader more.
 ///
