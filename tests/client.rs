@@ -1,5 +1,7 @@
 //! The client against a real agent, over a connection that is cut again and again.
 
+#![cfg(test)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

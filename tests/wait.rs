@@ -1,5 +1,7 @@
 //! `wakeful wait` as a script uses it: every exit code, what is printed, and what is left behind.
 
+#![cfg(test)]
+
 mod common;
 
 use std::fs::File;

@@ -104,6 +104,8 @@ pub async fn run(args: Args, out: &mut Out) -> anyhow::Result<ExitCode> {
         Ok(signals) => signals,
         Err(error) => return Ok(not_opened(&format!("cannot listen for signals: {error}"))),
     };
+    // The agent's time starts a little after this, so that a time-out never looks early.
+    let asked = clock.now();
     let opened = tokio::select! {
         opened = open(&args) => opened,
         signal = signals.next() => return Ok(ExitCode::from(SIGNALLED + signal)),
@@ -112,7 +114,7 @@ pub async fn run(args: Args, out: &mut Out) -> anyhow::Result<ExitCode> {
         Ok(wait) => wait,
         Err(error) => return Ok(not_opened(&explain(&args.target, error))),
     };
-    let mut run = Run { wait, ended: None, clock, registered: clock.now(), target: args.target };
+    let mut run = Run { wait, ended: None, clock, asked, target: args.target };
     let code = match Work::start(&args.command) {
         Ok(work) => run.wait_for(work, &mut signals).await,
         Err(why) => run.cancel(COMMAND_NOT_STARTED, &why).await,
@@ -154,7 +156,7 @@ struct Run {
     /// How the wait ended, once it has.
     ended: Option<Ended>,
     clock: Clock,
-    registered: Time,
+    asked: Time,
     target: Target,
 }
 
@@ -205,7 +207,7 @@ impl Run {
             Kind::TimedOut => TIMED_OUT,
             Kind::Cancelled => CANCELLED,
         };
-        self.ended = Some(Ended { outcome, after: self.clock.now().since(self.registered) });
+        self.ended = Some(Ended { outcome, after: self.clock.now().since(self.asked) });
         code
     }
 }

@@ -43,8 +43,12 @@ impl Driver {
     pub(super) async fn run(mut self, stream: Streaming<WaitResponse>) {
         let mut stream = Some(stream);
         loop {
-            let next = match stream.take() {
-                Some(stream) => self.listen(stream).await,
+            let next = match &mut stream {
+                Some(standing) => {
+                    let next = self.listen(standing).await;
+                    stream = None;
+                    next
+                }
                 None => self.ask_again(&mut stream).await,
             };
             if next == Next::Ended {
@@ -54,7 +58,7 @@ impl Driver {
     }
 
     /// Listens until the stream brings no more, and tells the agent what the caller orders meanwhile.
-    async fn listen(&mut self, mut stream: Streaming<WaitResponse>) -> Next {
+    async fn listen(&mut self, stream: &mut Streaming<WaitResponse>) -> Next {
         let mut telling: Option<Telling> = None;
         loop {
             if telling.is_none() {
@@ -99,7 +103,9 @@ impl Driver {
 
         let (request, until) =
             self.update(|memory, now| (memory.ask(now), memory.answer_until(now, ANSWER_WITHIN)));
-        let asking = timeout_at(self.agent.clock.instant(until), ask(self.agent.clone(), request));
+        // Boxed, or the task of every open wait would keep 4 KB of room for it all the time.
+        let asking = Box::pin(ask(self.agent.clone(), request));
+        let asking = timeout_at(self.agent.clock.instant(until), asking);
         let Some(answer) = self.unless_ended(asking).await else { return Next::Ended };
         let (opened, message) = match answer {
             Err(_too_late) => return self.update(Memory::lose),

@@ -32,7 +32,7 @@ use crate::status;
 /// How long an agent that is asked once more, after the time has run out, may take to answer.
 pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// How long past the deadline a stream may be silent before it is taken as lost.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long a wait that is not armed outlives its agent: the agent's own default bound for such waits.
 pub(super) const MAX_UNARMED: Duration = Duration::from_secs(3600);
 

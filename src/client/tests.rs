@@ -327,3 +327,17 @@ fn a_wait_whose_runtime_has_shut_down_ends_with_an_error() {
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(other.block_on(wait.outcome()), Err(Error::Stopped)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_restarted_between_two_waits_does_not_fail_the_second() {
+    let mut fake = Fake::start();
+    let agent = fake.client();
+    for _ in 0..2 {
+        let opening = tokio::spawn(agent.wait(InstanceId::random()).key("a", "").open());
+        let stream = fake.asked().await.register(1);
+        drop(opening.await.unwrap().unwrap());
+        stream.closed().await;
+        fake.go_away().await;
+        fake.come_back();
+    }
+}

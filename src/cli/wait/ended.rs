@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::ages::rough;
 use crate::client::{KeyState, Kind, Outcome};
 
-/// How a wait ended, and how long after it was registered.
+/// How a wait ended, and how long after it was asked for.
 pub(super) struct Ended {
     pub(super) outcome: Outcome,
     pub(super) after: Duration,
