@@ -70,15 +70,12 @@ impl Agent {
         serde_json::from_str(&ran.stdout).expect("one JSON document")
     }
 
-    /// Opens a wait and gives its stream once it is registered.
-    async fn wait(&self, wait_id: &str, keys: &[(&str, &str)]) -> Streaming<WaitResponse> {
-        let keys = keys.iter().map(|&(name, tag)| Key { name: name.into(), tag: tag.into() }).collect();
-        let request = WaitRequest {
-            wait_id: wait_id.into(),
-            instance_uuid: INSTANCE.into(),
-            keys,
-            ..Default::default()
-        };
+    /// Opens a wait of these keys and gives its stream once it is registered.
+    async fn wait(&self, keys: &[(&str, &str)]) -> Streaming<WaitResponse> {
+        self.open(wait_for(keys)).await
+    }
+
+    async fn open(&self, request: WaitRequest) -> Streaming<WaitResponse> {
         let mut client = WaitsClient::new(self.address().channel().expect("a channel"));
         let mut stream = client.wait(request).await.expect("a wait").into_inner();
         let first = soon(stream.message()).await.expect("a stream").expect("a message");
@@ -99,6 +96,20 @@ impl Agent {
         soon(self.child.wait()).await.expect("its end");
         self.dir
     }
+}
+
+fn wait_for(keys: &[(&str, &str)]) -> WaitRequest {
+    let keys = keys.iter().map(|&(name, tag)| Key { name: name.into(), tag: tag.into() }).collect();
+    WaitRequest { wait_id: WAIT.into(), instance_uuid: INSTANCE.into(), keys, ..Default::default() }
+}
+
+/// What an explanation's lines say, without their times.
+fn told(explained: &str) -> Vec<&str> {
+    explained
+        .lines()
+        .skip(1)
+        .map(|line| line.rsplit_once(" ago  ").map_or(line, |(_, what)| what.trim_start()))
+        .collect()
 }
 
 struct Ran {
@@ -173,7 +184,7 @@ async fn watch(agent: &Agent, args: &[&str]) -> Watch {
 #[tokio::test]
 async fn send_says_what_became_of_each_event() {
     let agent = Agent::start().await;
-    let mut wait = agent.wait(WAIT, &[("network-vif-plugged", "p:1")]).await;
+    let mut wait = agent.wait(&[("network-vif-plugged", "p:1")]).await;
 
     let sent = agent.run(&["send", INSTANCE, "network-vif-plugged:p:1", "network-changed"]).await;
 
@@ -304,7 +315,7 @@ async fn a_reader_that_goes_away_ends_the_command_quietly() {
 #[tokio::test]
 async fn an_open_wait_is_listed_explained_and_cancelled() {
     let agent = Agent::start().await;
-    let mut wait = agent.wait(WAIT, &[("network-vif-plugged", "p1"), ("network-vif-plugged", "p2")]).await;
+    let mut wait = agent.wait(&[("network-vif-plugged", "p1"), ("network-vif-plugged", "p2")]).await;
     agent.run(&["send", INSTANCE, "network-vif-plugged:p1", "network-vif-plugged:p3"]).await;
 
     let listed = agent.run(&["waits"]).await.stdout;
@@ -321,32 +332,62 @@ async fn an_open_wait_is_listed_explained_and_cancelled() {
     assert_eq!(again.code, 1);
     assert!(again.stderr.contains("(WAIT_NOT_FOUND)\n`wakeful waits` lists"), "{}", again.stderr);
 
-    let told = agent.run(&["explain", INSTANCE]).await.stdout;
-    let what: Vec<&str> = told
-        .lines()
-        .map(|line| line.rsplit_once("ago  ").map_or("", |(_, what)| what.trim_start()))
-        .collect();
-    assert!(what[1].starts_with(&format!("wait {WAIT} opened by uid ")), "{told}");
-    assert_eq!(what[2], "event 1  network-vif-plugged:p1 completed: answered wait 77777777");
+    let explained = agent.run(&["explain", INSTANCE]).await.stdout;
+    let what = told(&explained);
+    assert!(what[0].starts_with(&format!("wait {WAIT} opened by uid ")), "{explained}");
+    assert_eq!(what[1], "event 1  network-vif-plugged:p1 completed: answered wait 77777777");
     assert_eq!(
-        what[3],
+        what[2],
         "event 2  network-vif-plugged:p3 completed: another tag than wait 77777777 asks for, \
          network-vif-plugged:p2"
     );
-    assert!(what[4].starts_with(&format!("wait {WAIT} ended CANCELLED after ")), "{told}");
+    assert!(what[3].starts_with(&format!("wait {WAIT} ended CANCELLED after ")), "{explained}");
     assert!(
-        what[4].ends_with(
+        what[3].ends_with(
             "(CANCELLED) because: the host is drained; network-vif-plugged:p1 completed (position 1), \
              network-vif-plugged:p2 did not come"
         ),
-        "{told}"
+        "{explained}"
     );
+}
+
+#[tokio::test]
+async fn explain_names_what_a_wait_narrowly_missed() {
+    let agent = Agent::start().await;
+    agent.run(&["send", INSTANCE, "network-vif-plugged:p1"]).await;
+    let timeout = Some(prost_types::Duration { seconds: 3, nanos: 0 });
+    let request = WaitRequest { timeout, ..wait_for(&[("network-vif-plugged", "p1")]) };
+    let mut wait = agent.open(request).await;
+    agent.run(&["send", INSTANCE, "network-vif-plugged:p1", "--held-for", "1h"]).await;
+    agent.run(&["send", INSTANCE, "network-vif-plugged:p1", "--status", "in-progress"]).await;
+    agent.run(&["send", INSTANCE, "network-vif-unplugged:p1"]).await;
+    assert_eq!(outcome(&mut wait).await, outcome::Kind::TimedOut);
+    agent.run(&["send", INSTANCE, "network-vif-plugged:p1"]).await;
+
+    let explained = agent.run(&["explain", INSTANCE]).await.stdout;
+    let what = told(&explained);
+    assert_eq!(what[0], "event 1  network-vif-plugged:p1 completed: no open wait asked for it");
+    assert!(what[1].contains("; network-vif-plugged:p1 had come "), "{explained}");
+    assert!(what[1].ends_with(" before (position 1), too early to count"), "{explained}");
+    assert_eq!(
+        what[2],
+        "event 2  network-vif-plugged:p1 completed, held for 1h: stale for wait 77777777: sent 1h before, \
+         when the wait was not yet open"
+    );
+    assert_eq!(what[3], "event 3  network-vif-plugged:p1 in-progress: wait 77777777 goes on");
+    assert_eq!(
+        what[4],
+        "event 4  network-vif-unplugged:p1 completed: another name than wait 77777777 asks for, \
+         network-vif-plugged:p1"
+    );
+    assert_eq!(what[5], format!("wait {WAIT} ended TIMED_OUT after 3s; network-vif-plugged:p1 did not come"));
+    assert!(what[6].ends_with(" after wait 77777777 had ended TIMED_OUT"), "{explained}");
 }
 
 #[tokio::test]
 async fn cancelling_an_instance_ends_its_waits_and_names_them() {
     let agent = Agent::start().await;
-    let mut wait = agent.wait(WAIT, &[("a", "b")]).await;
+    let mut wait = agent.wait(&[("a", "b")]).await;
     let cancelled = agent.run(&["cancel", "--instance", INSTANCE]).await;
     assert_eq!(
         cancelled.stdout,

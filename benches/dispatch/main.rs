@@ -18,7 +18,7 @@ mod wire;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use load::Target;
@@ -32,10 +32,12 @@ use wire::Requests;
 const HELD: usize = 10_000;
 const HELD_CONNECTIONS: usize = 2;
 
+const NAMES: [&str; 6] = ["unary1", "unary100", "stream100", "lone", "deadlines", "memory"];
+
 /// Measures the agent beside a service that does nothing
 #[derive(Parser)]
 struct Args {
-    /// Only scenarios whose name has one of these in it [default: all]
+    /// Only scenarios of one of these names, or with one of these in their name [default: all]
     filter: Vec<String>,
     /// Shorter rounds, fewer waits: to see that it works, not to quote
     #[arg(long)]
@@ -55,6 +57,9 @@ struct Args {
     /// The scenario of --only
     #[arg(long, default_value = "stream100")]
     scenario: String,
+    /// A tool that the agent runs under, with --only: "valgrind --tool=callgrind" say. It may need --fill 0
+    #[arg(long, value_name = "COMMAND", requires = "only")]
+    under: Option<String>,
     /// The core that servers run on
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -95,7 +100,11 @@ fn main() -> Result<ExitCode> {
 
 impl Args {
     fn runs(&self, scenario: &str) -> bool {
-        self.filter.is_empty() || self.filter.iter().any(|part| scenario.contains(part.as_str()))
+        let fits = |part: &String| match NAMES.contains(&part.as_str()) {
+            true => scenario == part,
+            false => scenario.contains(part.as_str()),
+        };
+        self.filter.is_empty() || self.filter.iter().any(fits)
     }
 
     fn span(&self, full: f64, quick: f64) -> Duration {
@@ -104,6 +113,9 @@ impl Args {
 }
 
 async fn run(args: &Args, cores: Cores) -> Result<Vec<Verdict>> {
+    if !NAMES.iter().any(|name| args.runs(name)) {
+        bail!("no scenario fits {:?}: there are {}", args.filter, NAMES.join(", "));
+    }
     let mut verdicts = Vec::new();
     let loads: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| args.runs(scenario.name)).collect();
     if !loads.is_empty() || args.runs("lone") || args.runs("deadlines") {
@@ -138,7 +150,7 @@ async fn start(args: &Args, cores: Cores, requests: &mut Requests) -> Result<Pai
 }
 
 async fn start_agent(args: &Args, cores: Cores, requests: &mut Requests) -> Result<(Target, Held)> {
-    let agent = Target::connect(Server::agent(cores)?).await?;
+    let agent = Target::connect(Server::agent(cores, args.under.as_deref())?).await?;
     let held = Held::open(&agent.server.socket(), HELD, HELD_CONNECTIONS).await?;
     fill(&agent, args.fill, requests).await?;
     Ok((agent, held))

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tempfile::TempDir;
 
@@ -31,25 +32,33 @@ fn pin(core: usize) -> Result<()> {
     sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
 }
 
-/// A server that runs. It is killed when this is dropped.
+/// A server that runs. It is ended when this is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     folder: TempDir,
+    /// Whether it is told to stop, instead of being killed: a tool that it runs under has something to write.
+    gently: bool,
     /// Kept open, so that the server may go on writing.
     _out: BufReader<ChildStdout>,
 }
 
 impl Server {
-    /// Starts an agent with one thread and otherwise the defaults.
-    pub(crate) fn agent(cores: Cores) -> Result<Self> {
-        Self::start(cores, |folder| {
-            let mut agent = Command::new(env!("CARGO_BIN_EXE_wakeful"));
+    /// Starts an agent with one thread and otherwise the defaults; under a tool such as
+    /// `valgrind --tool=callgrind`, if one is given.
+    pub(crate) fn agent(cores: Cores, under: Option<&str>) -> Result<Self> {
+        let mut words = under.unwrap_or_default().split_whitespace().chain([env!("CARGO_BIN_EXE_wakeful")]);
+        let program = words.next().context("no program")?;
+        let mut server = Self::start(cores, |folder| {
+            let mut agent = Command::new(program);
+            agent.args(words);
             agent.args(["agent", "--worker-threads", "1", "--listen", "127.0.0.1:0", "--log-level", "error"]);
             agent.arg("--socket").arg(folder.join("agent.sock"));
             agent.args(["--durability", "none"]);
             agent
-        })
+        })?;
+        server.gently = under.is_some();
+        Ok(server)
     }
 
     /// Starts the service that does nothing: this program again.
@@ -65,7 +74,11 @@ impl Server {
     fn start(cores: Cores, command: impl FnOnce(PathBuf) -> Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = command(folder.path().to_owned());
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let options = std::env::vars_os().map(|(name, _)| name);
+        for option in options.filter(|name| name.as_encoded_bytes().starts_with(b"WAKEFUL_")) {
+            command.env_remove(option);
+        }
         // A process starts on the cores of the thread that starts it.
         pin(cores.server)?;
         let started = command.spawn().with_context(|| format!("cannot start {command:?}"));
@@ -78,7 +91,7 @@ impl Server {
             let _ = child.kill();
             bail!("{command:?} did not start: {:?}, {line:?}", child.wait()?);
         };
-        Ok(Self { address: address.parse()?, child, folder, _out: out })
+        Ok(Self { address: address.parse()?, child, folder, gently: false, _out: out })
     }
 
     /// An agent's Unix socket.
@@ -112,7 +125,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // One that has ended by itself is past being told.
+        let _ = match self.gently {
+            true => kill_process(Pid::from_child(&self.child), Signal::TERM).map_err(Into::into),
+            false => self.child.kill(),
+        };
         let _ = self.child.wait();
     }
 }

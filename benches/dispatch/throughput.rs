@@ -84,6 +84,8 @@ pub(crate) async fn compare(
     let rates = |rounds: &[Round]| rounds.iter().map(Round::rate).collect::<Vec<_>>();
     let apart = spread(&rates(&noops));
     let ratio = median(rates(&agents)) / median(rates(&noops));
+    let cpu = |rounds: &[Round]| median(rounds.iter().map(Round::cpu_an_event));
+    let by_cpu = cpu(&noops) / cpu(&agents);
     print("noop", noops);
     print("agent", agents);
     let void = (apart > MAX_SPREAD).then(|| {
@@ -94,7 +96,7 @@ pub(crate) async fn compare(
             MAX_SPREAD * 100.0
         )
     });
-    println!("  ratio {ratio:.3}, the noop rounds {:.1} % apart", apart * 100.0);
+    println!("  ratio {ratio:.3}, by CPU an event {by_cpu:.3}; the noop rounds {:.1} % apart", apart * 100.0);
     Ok(Verdict { what: scenario.what.into(), found: ratio, aim: report::Aim::AtLeast(scenario.aim), void })
 }
 

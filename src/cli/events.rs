@@ -10,8 +10,8 @@ use super::table::Table;
 use super::target::Target;
 use super::words;
 use crate::clock::Time;
+use crate::convert::to_cursor;
 use crate::event::{Cursor, InstanceId};
-use crate::proto;
 use crate::proto::event_log_client::EventLogClient;
 use crate::proto::{Event, EventFilter, ListEventsRequest, ListEventsResponse};
 
@@ -59,11 +59,6 @@ impl Filter {
     }
 }
 
-/// A cursor as the wire has it.
-pub fn cursor(cursor: Cursor) -> proto::Cursor {
-    proto::Cursor { log_id: cursor.log_id.to_string(), position: cursor.position.0 }
-}
-
 /// Prints the list.
 ///
 /// # Errors
@@ -77,7 +72,7 @@ pub async fn run(args: Args, out: &mut Out) -> anyhow::Result<ExitCode> {
     let ask = async |page_size, page_token| {
         let request = ListEventsRequest {
             filter: Some(args.filter.to_proto()),
-            after: args.after.map(cursor),
+            after: args.after.map(to_cursor),
             page_size,
             page_token,
         };

@@ -23,6 +23,7 @@ pub mod status;
 pub mod story;
 pub mod table;
 pub mod target;
+pub mod wait;
 pub mod waits;
 pub mod watch;
 pub mod words;
@@ -47,6 +48,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Agent(Box<agent::Args>),
+    Wait(Box<wait::Args>),
     Send(send::Args),
     Watch(watch::Args),
     Events(events::Args),
@@ -68,6 +70,8 @@ impl Cli {
         let code = match self.command {
             Command::Agent(args) => agent::run(*args),
             Command::Completions(args) => completions::run(&args, out),
+            // Its exit code is the wait's, whoever reads the output or does not.
+            Command::Wait(args) => return block_on(wait::run(*args, out)),
             Command::Send(args) => block_on(send::run(args, out)),
             Command::Watch(args) => block_on(watch::run(args, out)),
             Command::Events(args) => block_on(events::run(args, out)),

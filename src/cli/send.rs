@@ -13,6 +13,7 @@ use super::table::Table;
 use super::target::Target;
 use super::usage;
 use super::words;
+use crate::convert;
 use crate::event::{EventId, InstanceId, Key};
 use crate::proto::dispatch_result::Disposition;
 use crate::proto::event::Status;
@@ -113,11 +114,7 @@ fn events(args: &Args) -> Vec<Event> {
             status: Status::from(args.status).into(),
             data: args.data.clone().unwrap_or_default().into_bytes(),
             occurred_at: args.occurred_at,
-            // A span of more seconds than the wire's type holds is past every bound: let the agent say so.
-            held_for: args.held_for.map(|span| {
-                prost_types::Duration::try_from(span)
-                    .unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
-            }),
+            held_for: args.held_for.map(convert::duration),
             position: 0,
             received_at: None,
         })

@@ -7,10 +7,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::ages::{NONE, time};
-use super::events::{Filter, cursor, what};
+use super::events::{Filter, what};
 use super::output::{Out, complain};
 use super::target::Target;
 use super::words;
+use crate::convert::to_cursor;
 use crate::event::Cursor;
 use crate::proto;
 use crate::proto::event_log_client::EventLogClient;
@@ -47,7 +48,7 @@ pub struct Args {
 /// If the agent cannot be asked, or no longer has what comes next.
 pub async fn run(args: Args, out: &mut Out) -> anyhow::Result<ExitCode> {
     let mut client = EventLogClient::new(args.target.channel()?).max_decoding_message_size(usize::MAX);
-    let mut follower = Follower { args: &args, after: args.after.map(cursor), begun: false };
+    let mut follower = Follower { args: &args, after: args.after.map(to_cursor), begun: false };
     tokio::select! {
         biased;
         interrupted = tokio::signal::ctrl_c() => interrupted?,

@@ -3,11 +3,19 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
+
+/// How long a connection may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// While calls are open, how often the agent is asked for a sign of life, and how long it may take to give
+/// it. A peer that is gone without a word is so noticed within 15 s.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// An agent's address: `HOST:PORT`, or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,17 +66,23 @@ impl Address {
     /// If the address cannot be made a URI.
     pub fn channel(&self) -> Result<Channel, tonic::transport::Error> {
         Ok(match self {
-            Self::Tcp(address) => Endpoint::from_shared(format!("http://{address}"))?.connect_lazy(),
+            Self::Tcp(address) => tuned(Endpoint::from_shared(format!("http://{address}"))?).connect_lazy(),
             Self::Unix(path) => {
                 let path = path.clone();
                 // The URI's host is what the agent sees as authority; a path would not be a valid one.
-                Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(
-                    move |_| {
-                        let path = path.clone();
-                        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-                    },
-                ))
+                let endpoint = tuned(Endpoint::from_static("http://localhost"));
+                endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+                    let path = path.clone();
+                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                }))
             }
         })
     }
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
 }

@@ -54,7 +54,9 @@ impl Ended {
     /// The same wait, if it has already ended.
     pub(super) fn same(&self, ask: &Ask, opened: &Opened) -> Option<&WaitView> {
         let wait = self.at(*self.by_id.get(&ask.id)?)?;
-        (wait.instance == ask.instance && wait.uid == ask.uid && wait.opened == *opened).then_some(wait)
+        let asked_by = wait.instance == ask.instance && wait.uid == ask.uid;
+        // The outcome says what each key came to by the keys' order, so they must be the same too.
+        (asked_by && wait.opened == *opened && wait.keys == ask.keys).then_some(wait)
     }
 
     /// The instance's, in the order of their end.

@@ -17,6 +17,8 @@
 
 mod ended;
 mod index;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -247,7 +249,8 @@ impl Engine {
             && let Some(ended) = self.ended.same(&ask, &resume.opened)
             && let Some((outcome, _)) = &ended.ended
         {
-            out.push(registered(ended, ask.opening, self.index.head()));
+            // Its keys are as they were at its end: events that came since are not in them.
+            out.push(registered(ended, ask.opening, outcome.at));
             out.push(Effect::Outcome { id: ask.id, opening: ask.opening, outcome: outcome.clone() });
             return Ok(());
         }
@@ -356,11 +359,13 @@ impl Engine {
             let why = if unarmed { Why::NeverArmed } else { Why::Itself };
             self.end(now, opening, Kind::TimedOut, why, head, out);
         }
-        while let Some(beat) = self.beats.pop_front_if(|beat| beat.due <= now) {
-            if let Some(wait) = self.waits.get(&beat.opening) {
-                out.push(Effect::looked(wait.id, beat.opening, head));
-                let due = now.plus(HEARTBEAT);
-                self.beats.push_back(Beat { due, opening: beat.opening, told: head });
+        while let Some(&Beat { due, opening, .. }) = self.beats.front()
+            && due <= now
+        {
+            self.beats.pop_front();
+            if let Some(wait) = self.waits.get(&opening) {
+                out.push(Effect::looked(wait.id, opening, head));
+                self.beats.push_back(Beat { due: now.plus(HEARTBEAT), opening, told: head });
             }
         }
         self.ended.expire(now);

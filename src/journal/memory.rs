@@ -90,6 +90,7 @@ impl MemoryJournal {
     /// Decides which of the events are new and appends those.
     pub fn commit(&mut self, now: Time, events: Vec<Event>) -> Committed<Vec<Event>> {
         let first = self.head.next();
+        self.ids.expect(events.iter().filter(|event| event.id_given).map(|event| event.id));
         let verdicts = events.iter().map(|event| self.append(now, event)).collect();
         self.publish(now, first);
         Committed { verdicts, records: events, received_at: now }

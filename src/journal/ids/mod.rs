@@ -3,12 +3,14 @@
 //! Whoever appends to the log decides with this what is a duplicate, and nobody else does. An id outlives
 //! its event.
 
+mod table;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::time::Duration;
 
-use hashbrown::HashTable;
-
+use self::table::{Table, Tag};
 use crate::clock::Time;
 use crate::event::{EventId, Position};
 
@@ -42,15 +44,15 @@ struct Chunk {
 
 /// The ids seen, oldest first, with tables to find them by.
 ///
-/// A table holds only an id's number in the order of their coming, so that an id costs 32 bytes and its few
-/// in the table.
+/// A table holds only an id's number in the order of their coming, so that an id costs 32 bytes and some 13
+/// in its table.
 pub struct Ids {
     window: Duration,
     max: usize,
-    hasher: RandomState,
-    tables: Vec<HashTable<u32>>,
+    secret: [u64; 2],
+    tables: Vec<Table>,
     chunks: VecDeque<Chunk>,
-    /// The number of the first id in the first chunk, a multiple of [`CHUNK`]. Numbers wrap.
+    /// The number of the first id in the first chunk. Numbers wrap.
     first: u32,
     len: usize,
     dropped_early: u64,
@@ -60,11 +62,12 @@ impl Ids {
     /// Remembers ids for `window`, and `max` of them at most (rounded down to whole chunks of 1,024, but
     /// never below one).
     pub fn new(window: Duration, max: usize) -> Self {
+        let random = RandomState::new();
         Self {
             window,
             max: max.max(CHUNK),
-            hasher: RandomState::new(),
-            tables: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            secret: [random.hash_one(1), random.hash_one(2)],
+            tables: (0..SHARDS).map(|_| Table::default()).collect(),
             chunks: VecDeque::new(),
             first: 0,
             len: 0,
@@ -72,11 +75,19 @@ impl Ids {
         }
     }
 
+    /// Gets ready to look up many ids: the memory that this needs is then fetched at once.
+    pub fn expect(&self, ids: impl Iterator<Item = EventId>) {
+        black_box(ids.fold(0, |read, id| {
+            let (shard, tag) = self.place(id);
+            read ^ self.tables[shard].touch(tag)
+        }));
+    }
+
     /// What is known of `id`, for an event whose content has this digest.
     pub fn look_up(&self, id: EventId, digest: u64) -> Seen {
-        let hash = self.hash(id);
-        let found = self.tables[shard(hash)].find(hash, |&number| self.at(number).id == id);
-        match found.map(|&number| self.at(number)) {
+        let (shard, tag) = self.place(id);
+        let found = self.tables[shard].find(tag, |number| self.at(number).id == id);
+        match found.map(|number| self.at(number)) {
             None => Seen::Never,
             Some(known) if known.digest == digest => Seen::Same(known.position),
             Some(_) => Seen::Reused,
@@ -97,11 +108,8 @@ impl Ids {
             chunk.newest = now;
         }
         self.len += 1;
-
-        let hash = self.hash(id);
-        let (hasher, chunks, first) = (&self.hasher, &self.chunks, self.first);
-        self.tables[shard(hash)]
-            .insert_unique(hash, number, |&number| hasher.hash_one(at(chunks, first, number).id.0.as_u128()));
+        let (shard, tag) = self.place(id);
+        self.tables[shard].insert(tag, number);
     }
 
     /// Forgets what is older than the window. A chunk goes as a whole, once its newest id is that old.
@@ -128,38 +136,31 @@ impl Ids {
     }
 
     fn forget_chunk(&mut self) -> usize {
-        let Some(chunk) = self.chunks.front() else { return 0 };
+        let Some(chunk) = self.chunks.pop_front() else { return 0 };
+        self.expect(chunk.ids.iter().map(|known| known.id));
         for (offset, known) in chunk.ids.iter().enumerate() {
-            let number = self.first.wrapping_add(offset as u32);
-            let hash = self.hash(known.id);
-            if let Ok(entry) = self.tables[shard(hash)].find_entry(hash, |&other| other == number) {
-                entry.remove();
-            }
+            let (shard, tag) = self.place(known.id);
+            self.tables[shard].remove(tag, self.first.wrapping_add(offset as u32));
         }
         let forgotten = chunk.ids.len();
-        self.chunks.pop_front();
         self.first = self.first.wrapping_add(forgotten as u32);
         self.len -= forgotten;
         forgotten
     }
 
-    fn hash(&self, id: EventId) -> u64 {
-        self.hasher.hash_one(id.0.as_u128())
+    /// Which table an id is in, and its tag there. Senders choose ids and do not know the secret, so they
+    /// cannot choose which of them meet.
+    fn place(&self, id: EventId) -> (usize, Tag) {
+        let (high, low) = id.0.as_u64_pair();
+        let product = u128::from(high ^ self.secret[0]) * u128::from(low ^ self.secret[1]);
+        let hash = (product >> 64) as u64 ^ product as u64;
+        ((hash >> 56) as usize % SHARDS, Tag::new(hash))
     }
 
     fn at(&self, number: u32) -> Remembered {
-        at(&self.chunks, self.first, number)
+        let offset = number.wrapping_sub(self.first) as usize;
+        self.chunks[offset / CHUNK].ids[offset % CHUNK]
     }
-}
-
-fn at(chunks: &VecDeque<Chunk>, first: u32, number: u32) -> Remembered {
-    let offset = number.wrapping_sub(first) as usize;
-    chunks[offset / CHUNK].ids[offset % CHUNK]
-}
-
-/// The top bits choose the table: hashbrown uses the others within it.
-fn shard(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
 }
 
 #[cfg(test)]
