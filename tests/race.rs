@@ -1,35 +1,26 @@
-//! Who comes first, an event or a wait, and what is then told: to waits, to those that ask again, to readers
-//! of the log, and to another user.
+//! Who comes first, an event or a wait, and what is then told: to waits, and to those that ask again.
 
 #![cfg(test)]
 
 mod common;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use common::Agent;
 use common::calls::{
     Wait, cursor, dispatch, event, open, said, seconds, send, try_open, uuid, wait_for, why,
 };
-use common::driver::Driver;
-use common::{Agent, soon, until};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request};
 use tonic_types::StatusExt;
 use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event::Status as Is;
-use wakeful::proto::event_log_client::EventLogClient;
-use wakeful::proto::inspector_client::InspectorClient;
 use wakeful::proto::key_state::State;
 use wakeful::proto::outcome::Kind;
 use wakeful::proto::reason::Code as Reason;
 use wakeful::proto::wait_response::Message;
 use wakeful::proto::waits_client::WaitsClient;
-use wakeful::proto::{
-    CancelInstanceRequest, Cursor, Event, EventFilter, ExplainRequest, ListEventsRequest, ListEventsResponse,
-    ListWaitsRequest, SkipRequest, WaitRequest, WatchRequest, WatchResponse,
-};
+use wakeful::proto::{CancelInstanceRequest, Cursor, Event, SkipRequest, WaitRequest};
 
 /// The same question, asked again from where the wait last was.
 fn asked_again(wait: &Wait, first: &WaitRequest, after: Cursor) -> WaitRequest {
@@ -324,222 +315,6 @@ async fn the_cursors_of_a_stream_never_go_back() {
     assert_eq!(at, 100 + 2 * 90);
 }
 
-async fn list(channel: &Channel, request: ListEventsRequest) -> Result<ListEventsResponse, Status> {
-    let mut event_log = EventLogClient::new(channel.clone());
-    soon("a page", event_log.list_events(request)).await.map(tonic::Response::into_inner)
-}
-
-#[tokio::test]
-async fn a_list_is_paged_oldest_first_without_a_gap() {
-    let agent = Agent::start(&[]).await;
-    let (unix, instance) = (agent.unix(), uuid());
-    let events = (0..250).map(|n| event(&instance, if n % 2 == 0 { "even" } else { "odd" }, &n.to_string()));
-    dispatch(&agent.tcp(), events.collect()).await;
-    let filter = EventFilter { names: vec!["odd".into()], instance_uuids: vec![instance] };
-    for (filter, size, expected) in [
-        (None, 100, (1..=250).collect::<Vec<u64>>()),
-        (None, 1_000, (1..=250).collect()),
-        (Some(filter), 25, (1..=125).map(|n| 2 * n).collect()),
-    ] {
-        let mut request = ListEventsRequest { filter, page_size: size, ..Default::default() };
-        let mut positions = Vec::new();
-        loop {
-            let page = list(&unix, request.clone()).await.expect("a page");
-            assert_eq!(page.log_id, agent.log_id);
-            assert!(page.events.len() <= size as usize);
-            positions.extend(page.events.iter().map(|event| event.position));
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            request.page_token = page.next_page_token;
-        }
-        assert_eq!(positions, expected);
-    }
-    let after = ListEventsRequest { after: Some(cursor(&agent.log_id, 249)), ..Default::default() };
-    let page = list(&unix, after).await.expect("a page");
-    assert_eq!(page.events.iter().map(|event| event.tag.as_str()).collect::<Vec<_>>(), ["249"]);
-}
-
-/// Every page of a list, each given the token of the one before.
-async fn pages<T>(mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Status>) -> Vec<T> {
-    let mut all = Vec::new();
-    let mut token = String::new();
-    loop {
-        let (entries, next) = page(token).await.expect("a page that a usual client takes");
-        assert!(!entries.is_empty());
-        all.extend(entries);
-        if next.is_empty() {
-            return all;
-        }
-        token = next;
-    }
-}
-
-#[tokio::test]
-async fn the_largest_entries_come_in_pages_that_a_usual_client_takes() {
-    let agent = Agent::start(&[]).await;
-    let (unix, instance, longest) = (agent.unix(), uuid(), "𝒆".repeat(255));
-    let large = Event { data: vec![7; 4_096], ..event(&instance, &longest, &longest) };
-    for _ in 0..2 {
-        dispatch(&agent.tcp(), vec![large.clone(); 1_000]).await;
-    }
-    let listed = pages(async |page_token| {
-        let page =
-            list(&unix, ListEventsRequest { page_size: 1_000, page_token, ..Default::default() }).await?;
-        Ok((page.events, page.next_page_token))
-    });
-    let positions: Vec<_> = listed.await.iter().map(|event| event.position).collect();
-    assert_eq!(positions, (1..=2_000).collect::<Vec<_>>());
-
-    let other = uuid();
-    let tags: Vec<_> = (0..256).map(|n| format!("{n:03}{}", "𝒆".repeat(252))).collect();
-    let keys: Vec<_> = tags.iter().map(|tag| (longest.as_str(), tag.as_str())).collect();
-    let mut waits = Vec::new();
-    for _ in 0..20 {
-        waits.push(open(&unix, wait_for(&other, &keys)).await);
-    }
-    let mut inspector = InspectorClient::new(unix);
-    let listed = pages(async |page_token| {
-        let request = ListWaitsRequest { page_size: 1_000, page_token, ..Default::default() };
-        let page = inspector.list_waits(request).await?.into_inner();
-        Ok((page.waits, page.next_page_token))
-    });
-    let listed: Vec<_> = listed.await.into_iter().map(|wait| wait.wait_id).collect();
-    assert_eq!(listed, waits.iter().map(Wait::id).collect::<Vec<_>>());
-    for instance in [instance, other] {
-        let entries = pages(async |page_token| {
-            let instance_uuid = instance.clone();
-            let request = ExplainRequest { instance_uuid, page_size: 1_000, page_token };
-            let page = inspector.explain(request).await?.into_inner();
-            Ok((page.entries, page.next_page_token))
-        });
-        assert!([20, 2_000].contains(&entries.await.len()));
-    }
-}
-
-async fn watch(channel: &Channel, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
-    let mut event_log = EventLogClient::new(channel.clone());
-    soon("a watch", event_log.watch(request)).await.map(tonic::Response::into_inner)
-}
-
-async fn next(watch: &mut Streaming<WatchResponse>) -> Result<WatchResponse, Status> {
-    let message = soon("a watch's message", watch.message()).await?;
-    Ok(message.expect("a watch does not end without a status"))
-}
-
-#[tokio::test]
-async fn a_watch_gets_what_fits_its_filter_from_its_cursor_on() {
-    let agent = Agent::start(&[]).await;
-    let (unix, instance) = (agent.unix(), uuid());
-    let three = || vec![event(&instance, "a", ""), event(&instance, "b", ""), event(&uuid(), "a", "")];
-    dispatch(&agent.tcp(), three()).await;
-    dispatch(&agent.tcp(), three()).await;
-    let filter = EventFilter { instance_uuids: vec![instance.clone()], names: vec!["a".into()] };
-    let after = Some(cursor(&agent.log_id, 1));
-    let mut from_the_first =
-        watch(&unix, WatchRequest { filter: Some(filter), after: after.clone() }).await.unwrap();
-    let mut from_the_head = watch(&unix, WatchRequest::default()).await.unwrap();
-    assert_eq!(next(&mut from_the_first).await.unwrap(), WatchResponse { cursor: after, event: None });
-    let head = Some(cursor(&agent.log_id, 6));
-    assert_eq!(next(&mut from_the_head).await.unwrap(), WatchResponse { cursor: head, event: None });
-    dispatch(&agent.tcp(), three()).await;
-    for position in [4, 7] {
-        let message = next(&mut from_the_first).await.unwrap();
-        assert_eq!(message.cursor, Some(cursor(&agent.log_id, position)));
-        assert_eq!(message.event.unwrap().position, position);
-    }
-    for position in 7..=9 {
-        assert_eq!(next(&mut from_the_head).await.unwrap().event.unwrap().position, position);
-    }
-}
-
-/// Sends more than a log of 1 MiB holds.
-async fn flood(channel: &Channel, instance: &str) {
-    let large = Event { data: vec![0; 4_096], ..event(instance, "flood", "") };
-    for _ in 0..8 {
-        dispatch(channel, vec![large.clone(); 100]).await;
-    }
-}
-
-#[tokio::test]
-async fn a_cursor_that_the_log_has_passed_is_refused_with_the_oldest_there_is() {
-    let agent = Agent::start(&["--log-size", "1MiB"]).await;
-    let (unix, instance) = (agent.unix(), uuid());
-    flood(&agent.tcp(), &instance).await;
-    let log = agent.status().await.log.unwrap();
-    assert!(log.oldest > 500 && log.dropped_early == log.oldest - 1, "{log:?}");
-    assert!(log.bytes <= 1 << 20, "{log:?}");
-
-    let start = || Some(cursor(&agent.log_id, 0));
-    let request = wait_for(&instance, &[("a", "")]);
-    let refusals = [
-        try_open(&unix, WaitRequest { after: start(), ..request.clone() }).await.err(),
-        try_open(&unix, WaitRequest { lookback: Some(seconds(3_600)), ..request.clone() }).await.err(),
-        watch(&unix, WatchRequest { filter: None, after: start() }).await.err(),
-        list(&unix, ListEventsRequest { after: start(), ..Default::default() }).await.err(),
-    ];
-    for refusal in refusals {
-        let refusal = refusal.expect("a refusal");
-        assert_eq!(why(&refusal), (Code::OutOfRange, "CURSOR_EXPIRED".into()));
-        let info = refusal.get_details_error_info().unwrap();
-        assert_eq!(info.metadata["oldest_cursor"], format!("{}:{}", agent.log_id, log.oldest - 1));
-    }
-    // From that cursor on all of them go.
-    let oldest = || Some(cursor(&agent.log_id, log.oldest - 1));
-    open(&unix, WaitRequest { after: oldest(), ..request }).await;
-    let page = list(&unix, ListEventsRequest { after: oldest(), ..Default::default() }).await.unwrap();
-    assert_eq!(page.events[0].position, log.oldest);
-    let mut from_oldest = watch(&unix, WatchRequest { filter: None, after: oldest() }).await.unwrap();
-    next(&mut from_oldest).await.unwrap();
-    assert_eq!(next(&mut from_oldest).await.unwrap().event.unwrap().position, log.oldest);
-}
-
-#[tokio::test]
-async fn a_watch_that_the_log_overtakes_is_told_so_and_never_skips() {
-    let agent = Agent::start(&["--log-size", "1MiB"]).await;
-    let mut slow = watch(&agent.unix(), WatchRequest::default()).await.unwrap();
-    for _ in 0..4 {
-        flood(&agent.tcp(), &uuid()).await;
-    }
-    let mut at = next(&mut slow).await.unwrap().cursor.unwrap().position;
-    let ended = loop {
-        match next(&mut slow).await {
-            Ok(message) => {
-                let cursor = message.cursor.unwrap().position;
-                assert_eq!(message.event.expect("an event").position, cursor);
-                assert_eq!(cursor, at + 1, "no gap");
-                at = cursor;
-            }
-            Err(status) => break status,
-        }
-    };
-    assert_eq!(why(&ended), (Code::OutOfRange, "CURSOR_EXPIRED".into()));
-}
-
-#[tokio::test]
-async fn a_reader_more_than_there_may_be_is_told_when_to_try_again() {
-    let agent = Agent::start(&["--max-readers", "1"]).await;
-    let unix = agent.unix();
-    let only = watch(&unix, WatchRequest::default()).await.expect("the only one");
-    for refused in [
-        watch(&unix, WatchRequest::default()).await.err(),
-        list(&unix, ListEventsRequest::default()).await.err(),
-    ] {
-        let refused = refused.expect("one more");
-        let said = said(&refused);
-        assert_eq!((said.code, said.reason.as_str()), (Code::ResourceExhausted, "EXHAUSTED"));
-        assert_eq!(said.limit, "max_readers");
-        assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
-    }
-    // Neither waits nor events need a reader's place.
-    let instance = uuid();
-    let mut wait = open(&unix, wait_for(&instance, &[("a", "")])).await;
-    assert_eq!(send(&agent.tcp(), event(&instance, "a", "")).await, (Disposition::Woke, 1, 1));
-    assert_eq!(wait.outcome_at_last().await.kind(), Kind::Completed);
-    drop(only);
-    until("the place is free", async || watch(&unix, WatchRequest::default()).await.ok()).await;
-}
-
 #[tokio::test]
 async fn waits_more_than_there_may_be_are_told_when_to_try_again() {
     let agent = Agent::start(&["--max-waits", "3", "--max-instance-waits", "2"]).await;
@@ -559,57 +334,4 @@ async fn waits_more_than_there_may_be_are_told_when_to_try_again() {
     // A wait that is taken over takes no further place.
     let _taken_over = open(&unix, WaitRequest { wait_id: second.id().into(), ..request }).await;
     assert_eq!(agent.status().await.open_waits, 3);
-}
-
-/// Somebody who is neither root nor runs the agent.
-const OTHER: u32 = 65_534;
-
-#[tokio::test]
-async fn a_user_who_is_no_operator_sees_nothing_and_ends_only_waits_of_its_own() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can call as another user");
-        return;
-    }
-    let agent = Agent::start(&[]).await;
-    fs::set_permissions(agent.folder.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(&agent.socket, Permissions::from_mode(0o666)).unwrap();
-    let mut other = Driver::start_as(&agent, OTHER);
-    let unix = agent.unix();
-    let instance = uuid();
-    let mut ours = open(&unix, wait_for(&instance, &[("a", "")])).await;
-    let theirs = [uuid(), uuid(), uuid()];
-    for id in &theirs {
-        assert_eq!(other.ask(&format!("wait {id} {instance}")).await, "OK");
-    }
-    assert_eq!(agent.status().await.open_waits, 4);
-
-    let refused = "PermissionDenied NOT_PERMITTED";
-    for what in ["status".to_owned(), "list-waits".to_owned(), format!("explain {instance}")] {
-        assert_eq!(other.ask(&what).await, refused, "{what}");
-    }
-    assert_eq!(other.ask(&format!("cancel {}", ours.id())).await, refused);
-    assert_eq!(other.ask(&format!("wait {} {instance}", ours.id())).await, "AlreadyExists WAIT_ID_TAKEN");
-    assert_eq!(other.ask(&format!("cancel {}", theirs[0])).await, "OK");
-    let ended = other.ask(&format!("cancel-instance {instance}")).await;
-    let mut ended: Vec<_> = ended.strip_prefix("OK ").expect("what it ended").split(' ').collect();
-    ended.sort_unstable();
-    let mut expected = [theirs[1].as_str(), theirs[2].as_str()];
-    expected.sort_unstable();
-    assert_eq!(ended, expected);
-
-    // Ours is still open, and an operator may end anyone's.
-    assert_eq!(agent.status().await.open_waits, 1);
-    assert_eq!(send(&agent.tcp(), event(&instance, "a", "")).await.0, Disposition::Woke);
-    assert_eq!(ours.outcome_at_last().await.kind(), Kind::Completed);
-    let id = uuid();
-    assert_eq!(other.ask(&format!("wait {id} {instance}")).await, "OK");
-    let cancel = CancelInstanceRequest { instance_uuid: instance, why: "by the operator".into() };
-    let cancelled = WaitsClient::new(unix).cancel_instance(cancel).await.unwrap().into_inner().waits;
-    assert_eq!(cancelled.iter().map(|wait| &wait.wait_id).collect::<Vec<_>>(), [&id]);
-}
-
-#[tokio::test]
-#[ignore = "the driver process of the other tests"]
-async fn driver() {
-    common::driver::serve().await;
 }

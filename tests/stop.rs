@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::calls::{self, assert_serves, event, open, send, try_dispatch, try_open, uuid, wait_for, why};
+use common::calls::{self, assert_serves, event, open, send, try_open, uuid, wait_for, why};
 use common::driver::Driver;
 use common::{Agent, folder, health, peers, run, soon, until};
 use rustix::process::Signal;
@@ -174,19 +174,6 @@ async fn it_ends_within_its_bound_whatever_a_peer_does() {
     assert!(!agent.socket.exists());
     // It can run only now to its own end.
     frozen.signal(Signal::CONT);
-}
-
-#[tokio::test]
-async fn once_it_has_stopped_events_are_refused() {
-    let mut agent = Agent::start(&[]).await;
-    let tcp = connected(agent.tcp()).await;
-    agent.terminate();
-    let refused = until("a dispatch is refused", async || {
-        try_dispatch(&tcp, vec![event(&uuid(), "a", "")]).await.err()
-    })
-    .await;
-    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    assert!(agent.process.ended(AT_ONCE).await.success());
 }
 
 #[tokio::test]

@@ -15,10 +15,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -108,6 +110,18 @@ impl Agent {
     /// A new connection over the Unix socket.
     pub(crate) fn unix(&self) -> Channel {
         Address::Unix(self.socket.clone()).channel().expect("a channel")
+    }
+
+    /// A new connection over the Unix socket, whose peer takes so many bytes of a stream ahead of its being
+    /// read.
+    pub(crate) fn unix_with_window(&self, bytes: u32) -> Channel {
+        let path = self.socket.clone();
+        let connect = move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        let endpoint = Endpoint::from_static("http://localhost").initial_stream_window_size(bytes);
+        endpoint.connect_with_connector_lazy(tower::service_fn(connect))
     }
 
     pub(crate) async fn status(&self) -> GetStatusResponse {
