@@ -297,6 +297,13 @@ impl Config {
                 text: "without TLS the agent listens on loopback alone, 127.0.0.1:7420 say".into(),
             });
         }
+        if self.default_timeout > self.max_timeout {
+            return Err(ConfigError::NotPossible {
+                option: "default_timeout",
+                value: self.default_timeout.to_string(),
+                text: format!("max_timeout is {}, and it must not be longer", self.max_timeout),
+            });
+        }
         Ok(self)
     }
 
@@ -472,6 +479,13 @@ mod tests {
     fn without_tls_only_loopback_is_listened_on() {
         let options = Options { listen: Some("0.0.0.0:7420".parse().unwrap()), ..Options::default() };
         assert!(options.resolve().err().unwrap().to_string().contains("loopback alone"));
+    }
+
+    #[test]
+    fn the_default_timeout_is_at_most_the_longest() {
+        let options = Options { max_timeout: Some("1m".parse().unwrap()), ..Options::default() };
+        let error = options.resolve().err().unwrap().to_string();
+        assert!(error.contains("default_timeout is 5m; max_timeout is 1m"), "{error}");
     }
 
     #[test]

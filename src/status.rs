@@ -134,5 +134,10 @@ pub fn with_reason(status: Status) -> Status {
             .with("limit", "max_message")
             .into();
     }
+    if status.code() == Code::Unimplemented && status.details().is_empty() {
+        let message =
+            "no such method is served here; Waits, EventLog and Inspector are on the agent's Unix socket";
+        return Refusal::new(Code::Unimplemented, Reason::NotServedHere, message).into();
+    }
     status
 }

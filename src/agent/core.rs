@@ -18,6 +18,9 @@ use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCo
 use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, WaitId};
 use crate::journal::memory::MemoryJournal;
 
+/// Effects that there is always room for.
+const KEPT: usize = 16_384;
+
 /// What is handed to the task. Each has where its answer goes.
 pub(super) enum Command {
     Dispatch { events: Vec<Event>, weight: Weight, reply: oneshot::Sender<Vec<Disposition>> },
@@ -67,6 +70,9 @@ pub(super) struct Core {
     unmatched: Unmatched,
     counts: EventCounts,
     effects: Vec<Effect>,
+    /// The waits have been told that the log goes. What would still be opened or kept is not answered, which
+    /// its caller is told as the agent's stop.
+    stopped: bool,
 }
 
 impl Core {
@@ -78,6 +84,7 @@ impl Core {
             unmatched: Unmatched::default(),
             counts: EventCounts::default(),
             effects: Vec::new(),
+            stopped: false,
         }
     }
 
@@ -131,6 +138,8 @@ impl Core {
     fn take(&mut self, now: Time, command: Command) {
         let out = &mut self.effects;
         match command {
+            Command::Dispatch { .. } | Command::Open { .. } | Command::CancelInstance { .. }
+                if self.stopped => {}
             Command::Dispatch { events, weight, reply } => {
                 let batch = self.journal.commit(now, events);
                 drop(weight);
@@ -181,6 +190,7 @@ impl Core {
             }
             Command::Stop(reply) => {
                 self.engine.stop(now, out);
+                self.stopped = true;
                 self.deliver();
                 let _ = reply.send(());
             }
@@ -191,6 +201,8 @@ impl Core {
         for effect in self.effects.drain(..) {
             self.shared.streams.deliver(effect);
         }
+        // What one wait's look into a long log has needed is not kept for the next.
+        self.effects.shrink_to(KEPT);
     }
 
     fn report(&self) -> Report {

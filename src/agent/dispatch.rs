@@ -108,13 +108,16 @@ impl Pending {
         for (number, event) in request.events.into_iter().enumerate() {
             results.push(match convert::event(event, &shared.bounds) {
                 Ok(event) => {
-                    bytes += size_of::<Event>() + event.data.len();
+                    let key = event.key.name().len() + event.key.tag().len();
+                    bytes += size_of::<Event>() + key + event.data.len();
                     let event_id = if event.id_given { String::new() } else { event.id.to_string() };
                     events.push(event);
                     proto::DispatchResult { event_id, ..Default::default() }
                 }
                 Err(fault) => rejected(number, fault),
             });
+            // What answers it is kept as long, also for an event that is not taken.
+            bytes += results.last().map_or(0, weight_of);
         }
         let rejected = results.len() - events.len();
         if rejected > 0 {
@@ -154,6 +157,10 @@ impl Pending {
         }
         proto::DispatchResponse { results: self.results, log_id: shared.log.id().to_string() }
     }
+}
+
+fn weight_of(result: &proto::DispatchResult) -> usize {
+    size_of::<proto::DispatchResult>() + result.event_id.len() + result.field.len() + result.message.len()
 }
 
 fn rejected(number: usize, (field, invalid): convert::EventFault) -> proto::DispatchResult {

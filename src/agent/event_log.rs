@@ -63,7 +63,10 @@ impl Service for EventLog {
             }
         };
         let _permit = readers::permit(&shared.readers, shared.config.max_readers)?;
-        let after = after.unwrap_or_else(|| shared.log.oldest().before());
-        Ok(Response::new(list::page(self.scan(filter, after), size).await?))
+        let scan = match after {
+            Some(after) => self.scan(filter, after),
+            None => Scan::from_oldest(Arc::clone(&shared.log), filter),
+        };
+        Ok(Response::new(list::page(scan, size).await?))
     }
 }

@@ -108,8 +108,7 @@ impl Service for Inspector {
         let _permit = readers::permit(&shared.readers, shared.config.max_readers)?;
         let waits = shared.ask(|reply| Command::History { instance, reply }).await?;
         let filter = Filter { instances: vec![instance], names: Vec::new() };
-        let oldest = shared.log.oldest().before();
-        let scan = Scan::new(Arc::clone(&shared.log), filter, oldest);
+        let scan = Scan::from_oldest(Arc::clone(&shared.log), filter);
         let page = explain::page(scan, &waits, after, size).await?;
         Ok(Response::new(proto::ExplainResponse {
             now: Some(convert::timestamp(shared.clock.now())),

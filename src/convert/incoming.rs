@@ -148,7 +148,7 @@ pub fn ask(request: proto::WaitRequest, uid: u32, opening: Opening, bounds: &Bou
                 let text = format!("is {}, past after.position, {}", opened.position, after.position);
                 return Err(Refusal::field("opened.position", Reason::InvalidField, &text));
             }
-            Some(Resume { opened, answers: answers(&request.key_states, &keys)? })
+            Some(Resume { opened, answers: answers(&request.key_states, &keys, bounds)? })
         }
         (Some(_), _) => {
             return Err(conflict("opened", "is given without after, the place to ask again from"));
@@ -303,7 +303,13 @@ fn timeout(given: Option<prost_types::Duration>, start: Start, bounds: &Bounds) 
     Ok(timeout)
 }
 
-fn answers(states: &[proto::KeyState], keys: &[Key]) -> Result<Box<[Answer]>, Refusal> {
+fn answers(states: &[proto::KeyState], keys: &[Key], bounds: &Bounds) -> Result<Box<[Answer]>, Refusal> {
+    if states.len() > bounds.keys {
+        return Err(Refusal::invalid(
+            "key_states",
+            &Invalid::over("max_keys", states.len(), bounds.keys, "states"),
+        ));
+    }
     let mut answers = vec![Answer::default(); keys.len()];
     for (n, state) in states.iter().enumerate() {
         let of = |key: &&Key| key.name() == state.name && key.tag() == state.tag;

@@ -82,21 +82,17 @@ impl HttpBody for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
+        // The deadline first: a body that always has something ready would never come to it.
+        if let Some(Poll::Ready(())) = self.deadline.as_mut().map(|deadline| deadline.as_mut().poll(cx)) {
+            self.deadline = None;
+            self.body = Body::empty();
+            let mut trailers = HeaderMap::new();
+            return Poll::Ready(match timed_out().add_header(&mut trailers) {
+                Ok(()) => Some(Ok(Frame::trailers(trailers))),
+                Err(status) => Some(Err(status)),
+            });
         }
-        match self.deadline.as_mut().map(|deadline| deadline.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => {
-                self.deadline = None;
-                self.body = Body::empty();
-                let mut trailers = HeaderMap::new();
-                Poll::Ready(match timed_out().add_header(&mut trailers) {
-                    Ok(()) => Some(Ok(Frame::trailers(trailers))),
-                    Err(status) => Some(Err(status)),
-                })
-            }
-            _ => Poll::Pending,
-        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

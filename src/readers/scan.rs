@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tonic::Code;
 use tracing::error;
 
 use crate::engine::OpenError;
 use crate::event::{Cursor, InstanceId, Position};
 use crate::journal::log::{Expired, Log};
 use crate::journal::record::{CancelRecord, EventRecord, Raw, Record};
+use crate::proto::reason::Code as Reason;
 use crate::status::Refusal;
 
 /// What a reader lets through.
@@ -24,6 +26,8 @@ pub struct Scan {
     log: Arc<Log>,
     filter: Filter,
     at: Position,
+    /// It was asked for from the oldest record on, whichever that is, and has found nothing yet.
+    from_oldest: bool,
 }
 
 /// How a scan went on.
@@ -49,7 +53,13 @@ pub enum Found<'a> {
 impl Scan {
     /// A scan from after a place on.
     pub fn new(log: Arc<Log>, filter: Filter, after: Position) -> Self {
-        Self { log, filter, at: after }
+        Self { log, filter, at: after, from_oldest: false }
+    }
+
+    /// A scan of all that the log has.
+    pub fn from_oldest(log: Arc<Log>, filter: Filter) -> Self {
+        let after = log.oldest().before();
+        Self { from_oldest: true, ..Self::new(log, filter, after) }
     }
 
     /// The last position looked at.
@@ -74,8 +84,18 @@ impl Scan {
     ///
     /// If what comes next has been dropped meanwhile.
     pub fn step(&mut self, mut take: impl FnMut(Found<'_>) -> bool) -> Result<Step, Refusal> {
-        let block = self.log.block_after(self.at).map_err(|expired| self.expired(expired))?;
+        let block = match self.log.block_after(self.at) {
+            Err(expired) if self.from_oldest => {
+                self.at = expired.oldest;
+                return Ok(Step::Moved);
+            }
+            found => found.map_err(|expired| self.expired(expired))?,
+        };
         let Some(block) = block else { return Ok(Step::AtHead) };
+        let mut take = |found: Found<'_>| {
+            self.from_oldest = false;
+            take(found)
+        };
         for record in block.records(self.at) {
             let found = record.and_then(|(position, raw)| {
                 self.at = position;
@@ -91,7 +111,8 @@ impl Scan {
                 Ok(None) => true,
                 Err(damaged) => {
                     error!(block = %block.first, %damaged, "a block of the log cannot be read");
-                    break;
+                    let message = format!("the log cannot be read past {}: {damaged}", self.at);
+                    return Err(Refusal::new(Code::DataLoss, Reason::LogDamaged, message));
                 }
             };
             if !more {

@@ -2,7 +2,8 @@
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Sender};
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -52,11 +53,12 @@ async fn follow(
     let mut ready = Vec::new();
     let cursor_only =
         |scan: &Scan| proto::WatchResponse { cursor: Some(convert::to_cursor(scan.cursor())), event: None };
-    let mut told = cursor_only(scan);
-    let gone = |_| ();
-    if sender.send(Ok(told.clone())).await.map_err(gone).is_err() {
+    if sender.send(Ok(cursor_only(scan))).await.is_err() {
         return Ok(());
     }
+    let mut beats = interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats.reset();
     loop {
         head.mark_unchanged();
         let log = std::sync::Arc::clone(scan.log());
@@ -70,20 +72,26 @@ async fn follow(
             ready.len() < READY
         })?;
         for message in ready.drain(..) {
-            if sender.send(Ok(message)).await.map_err(gone).is_err() {
+            if sender.send(Ok(message)).await.is_err() {
                 return Ok(());
             }
         }
-        match step {
-            Step::Moved | Step::Enough => tokio::task::yield_now().await,
-            Step::AtHead => {
-                if timeout(HEARTBEAT, head.changed()).await.is_err() {
-                    told = cursor_only(scan);
-                    if sender.send(Ok(told.clone())).await.map_err(gone).is_err() {
-                        return Ok(());
-                    }
+        let more = async {
+            match step {
+                Step::Moved | Step::Enough => yield_now().await,
+                // It can fail only when the log has gone, and this reader with it.
+                Step::AtHead => drop(head.changed().await),
+            }
+        };
+        // The cadence does not depend on whether the log moves: a filter may let nothing of it through.
+        tokio::select! {
+            biased;
+            _ = beats.tick() => {
+                if sender.send(Ok(cursor_only(scan))).await.is_err() {
+                    return Ok(());
                 }
             }
+            () = more => {}
         }
     }
 }
