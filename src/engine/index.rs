@@ -14,6 +14,8 @@ use crate::event::{Caller, CancelInstance, Event, EventId, InstanceId, KeyHash, 
 
 /// Positions a table. Few in tests, so that what they ask about lies in several.
 const TABLE: usize = if cfg!(test) { 8 } else { 32_768 };
+/// Emptied tables kept, at some 2.5 MB each: a segment of the log drops two or three at once.
+const SPARES: usize = 4;
 const NONE: u64 = u64::MAX;
 const END: u32 = u32::MAX;
 
@@ -48,9 +50,9 @@ pub(super) struct Cancelled {
 /// The index of the positions that the log keeps.
 pub(super) struct Index {
     tables: VecDeque<Table>,
-    /// A table whose positions have gone, emptied. Fresh memory costs more than all else that is done to an
+    /// Tables whose positions have gone, emptied. Fresh memory costs more than all else that is done to an
     /// event, and a log at its size drops a table as often as it needs one.
-    spare: Option<Table>,
+    spares: Vec<Table>,
     oldest: Position,
     head: Position,
     /// When the newest record before the oldest was received. `None`: the log has dropped nothing.
@@ -61,7 +63,7 @@ impl Index {
     pub(super) fn new() -> Self {
         Self {
             tables: VecDeque::new(),
-            spare: None,
+            spares: Vec::new(),
             oldest: Position(1),
             head: Position(0),
             before_oldest: None,
@@ -126,8 +128,10 @@ impl Index {
         self.before_oldest = self.received_at(oldest.before());
         self.oldest = oldest;
         while let Some(mut gone) = self.tables.pop_front_if(|table| table.end() <= oldest) {
-            gone.clear();
-            self.spare = Some(gone);
+            if self.spares.len() < SPARES {
+                gone.clear();
+                self.spares.push(gone);
+            }
         }
     }
 
@@ -191,7 +195,7 @@ impl Index {
         let fits =
             self.tables.back().is_some_and(|table| table.entries.len() < TABLE && table.end() == position);
         if !fits {
-            let table = self.spare.take().unwrap_or_default();
+            let table = self.spares.pop().unwrap_or_default();
             self.tables.push_back(Table { first: position, ..table });
         }
         let last = self.tables.len() - 1;
