@@ -9,11 +9,13 @@ use prost::Message;
 const FILES: &[&str] = &[
     "wakeful/v1/event.proto",
     "wakeful/v1/reason.proto",
-    "wakeful/v1/event_receiver.proto",
+    RECEIVER,
     "wakeful/v1/waits.proto",
     "wakeful/v1/event_log.proto",
     "wakeful/v1/inspector.proto",
 ];
+
+const RECEIVER: &str = "wakeful/v1/event_receiver.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -25,6 +27,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
-    tonic_prost_build::configure().codec_path("crate::net::codec::Codec").compile_fds(descriptors)?;
+    let configure = || tonic_prost_build::configure().codec_path("crate::net::codec::Codec");
+    configure().compile_fds(descriptors.clone())?;
+
+    // What an agent takes in by the million is read where it lies: the same service, with messages of our own.
+    let mut receiver = descriptors;
+    for file in receiver.file.iter_mut().filter(|file| file.name() != RECEIVER) {
+        file.service.clear();
+    }
+    let lean = out.join("lean");
+    fs::create_dir_all(&lean)?;
+    configure()
+        .out_dir(lean)
+        .build_client(false)
+        .extern_path(".wakeful.v1.DispatchRequest", "crate::net::wire::DispatchRequest")
+        .extern_path(".wakeful.v1.DispatchResponse", "crate::net::wire::DispatchResponse")
+        .extern_path(".wakeful.v1", "crate::proto")
+        .compile_fds(receiver)?;
     Ok(())
 }

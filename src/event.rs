@@ -168,6 +168,13 @@ pub struct Key {
     tag: String,
 }
 
+/// A key whose texts lie elsewhere: in a request, or in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    name: &'a str,
+    tag: &'a str,
+}
+
 /// Which part of a key is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyField {
@@ -187,17 +194,59 @@ impl KeyField {
     }
 }
 
-impl Key {
+impl<'a> KeyRef<'a> {
     /// A key of a `name` of 1 to 255 printable characters and a `tag` of at most `max_tag` characters,
     /// none of them a control character.
     ///
     /// # Errors
     ///
     /// Which of the two is not valid, and why.
-    pub fn new(name: String, tag: String, max_tag: usize) -> Result<Self, (KeyField, Invalid)> {
-        check_name(&name).map_err(|invalid| (KeyField::Name, invalid))?;
-        check_text(&tag, "max_tag", max_tag).map_err(|invalid| (KeyField::Tag, invalid))?;
+    pub fn new(name: &'a str, tag: &'a str, max_tag: usize) -> Result<Self, (KeyField, Invalid)> {
+        check_name(name).map_err(|invalid| (KeyField::Name, invalid))?;
+        check_text(tag, "max_tag", max_tag).map_err(|invalid| (KeyField::Tag, invalid))?;
         Ok(Self { name, tag })
+    }
+
+    /// A key that was checked before it was written to the log.
+    pub(crate) fn from_log(name: &'a str, tag: &'a str) -> Self {
+        Self { name, tag }
+    }
+
+    /// What is to happen.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// What it is to happen to; often a port's or a volume's id, or empty.
+    pub fn tag(&self) -> &'a str {
+        self.tag
+    }
+}
+
+impl fmt::Display for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        if !self.tag.is_empty() {
+            write!(f, ":{}", self.tag)?;
+        }
+        Ok(())
+    }
+}
+
+impl Key {
+    /// As [`KeyRef::new`].
+    ///
+    /// # Errors
+    ///
+    /// Which of the two is not valid, and why.
+    pub fn new(name: String, tag: String, max_tag: usize) -> Result<Self, (KeyField, Invalid)> {
+        KeyRef::new(&name, &tag, max_tag)?;
+        Ok(Self { name, tag })
+    }
+
+    /// The same key, where it lies.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef { name: &self.name, tag: &self.tag }
     }
 
     /// What is to happen.
@@ -213,11 +262,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        if !self.tag.is_empty() {
-            write!(f, ":{}", self.tag)?;
-        }
-        Ok(())
+        self.as_ref().fmt(f)
     }
 }
 
@@ -266,7 +311,7 @@ static HASH_SECRET: LazyLock<(u64, u64)> = LazyLock::new(|| Uuid::new_v4().as_u6
 
 impl KeyHash {
     /// The hash of `key` on `instance`.
-    pub fn of(instance: InstanceId, key: &Key) -> Self {
+    pub fn of(instance: InstanceId, key: KeyRef<'_>) -> Self {
         let (a, b) = *HASH_SECRET;
         let mut hasher = SipHasher13::new_with_keys(a, b);
         hasher.write(instance.0.as_bytes());
@@ -296,9 +341,9 @@ pub enum Status {
     InProgress,
 }
 
-/// One external event, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+/// One external event, checked. Its texts and its data lie where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
     /// The sender's id, or the agent's.
     pub id: EventId,
     /// Whether the sender gave the id: only such an id is looked up for duplicates.
@@ -306,42 +351,30 @@ pub struct Event {
     /// The instance that it is about.
     pub instance: InstanceId,
     /// What happened, and to what.
-    pub key: Key,
-    /// The hash of both.
-    pub hash: KeyHash,
+    pub key: KeyRef<'a>,
     /// What became of the work.
     pub status: Status,
     /// Free to the sender.
-    pub data: Vec<u8>,
+    pub data: &'a [u8],
     /// When it happened, by the sender's clock.
     pub occurred_at: Option<Time>,
     /// How long a gateway kept it; `None` if it came straight.
     pub held_for: Option<Duration>,
 }
 
-impl Event {
+impl<'a> Event<'a> {
     /// A completed event as the simplest sender would send it: without id, data and times.
-    pub fn new(instance: InstanceId, key: Key) -> Self {
+    pub fn new(instance: InstanceId, key: KeyRef<'a>) -> Self {
         Self {
             id: EventId::random(),
             id_given: false,
             instance,
-            hash: KeyHash::of(instance, &key),
             key,
             status: Status::default(),
-            data: Vec::new(),
+            data: &[],
             occurred_at: None,
             held_for: None,
         }
-    }
-
-    /// Its content, all but `occurred_at` and `held_for`, as 64 bits: the same id with another digest is
-    /// another event.
-    pub fn digest(&self) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash.0[0], self.hash.0[1]);
-        hasher.write_u8(self.status as u8);
-        hasher.write(&self.data);
-        hasher.finish()
     }
 }
 

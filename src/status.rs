@@ -1,6 +1,7 @@
 //! What a refusal looks like on the wire: one place that maps errors to statuses with their details.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -111,7 +112,7 @@ impl From<WaitError> for Refusal {
 }
 
 /// A message that is not a valid encoding of its type.
-pub fn undecodable(error: &prost::DecodeError) -> Status {
+pub fn undecodable(error: &impl fmt::Display) -> Status {
     Refusal::new(Code::InvalidArgument, Reason::Undecodable, format!("the message is undecodable: {error}"))
         .into()
 }

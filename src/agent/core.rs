@@ -15,7 +15,8 @@ use super::dispatch::Weight;
 use super::unmatched::Unmatched;
 use crate::clock::Time;
 use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCounts, WaitError, WaitView};
-use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, WaitId};
+use crate::event::{Caller, CancelInstance, InstanceId, Key, Position, WaitId};
+use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
 
 /// Effects that there is always room for.
@@ -23,7 +24,7 @@ const KEPT: usize = 16_384;
 
 /// What is handed to the task. Each has where its answer goes.
 pub(super) enum Command {
-    Dispatch { events: Vec<Event>, weight: Weight, reply: oneshot::Sender<Vec<Disposition>> },
+    Dispatch { events: Events, weight: Weight, reply: oneshot::Sender<Vec<Disposition>> },
     Open { ask: Ask, reply: oneshot::Sender<Result<(), OpenError>> },
     Close(Opening),
     Arm { id: WaitId, caller: Caller, reply: oneshot::Sender<Result<Time, WaitError>> },
@@ -144,12 +145,13 @@ impl Core {
                 let batch = self.journal.commit(now, events);
                 drop(weight);
                 let dispositions = self.engine.commit(&batch, out);
-                for (event, disposition) in batch.records().iter().zip(&dispositions) {
+                let events = batch.records();
+                for (entry, disposition) in events.iter().zip(&dispositions) {
                     self.counts.count(*disposition);
-                    if let Disposition::Retained(position) = disposition {
-                        self.unmatched.count(now, event);
-                        debug!(instance = %event.instance, key = %event.key, %position, "nobody waits for it");
-                    }
+                    let Disposition::Retained(position) = disposition else { continue };
+                    let Ok(event) = events.event(entry) else { continue };
+                    self.unmatched.count(now, event.key.name());
+                    debug!(instance = %event.instance, key = %event.key, %position, "nobody waits for it");
                 }
                 self.deliver();
                 let _ = reply.send(dispositions);

@@ -14,10 +14,12 @@ use super::core::Command;
 use super::{Phase, Shared, stopping};
 use crate::convert;
 use crate::engine::Disposition;
-use crate::event::{Event, Invalid};
+use crate::event::{EventId, Invalid};
+use crate::journal::events::Events;
+use crate::net::wire::service::event_receiver_server::EventReceiver;
+use crate::net::wire::{self, DispatchResult};
 use crate::proto;
 use crate::proto::dispatch_result::Disposition as Told;
-use crate::proto::event_receiver_server::EventReceiver;
 use crate::proto::reason::Code as Reason;
 use crate::status::{self, Refusal};
 
@@ -31,8 +33,8 @@ pub(super) struct Receiver(pub(super) Arc<Shared>);
 impl EventReceiver for Receiver {
     async fn dispatch(
         &self,
-        request: Request<proto::DispatchRequest>,
-    ) -> Result<Response<proto::DispatchResponse>, Status> {
+        request: Request<wire::DispatchRequest>,
+    ) -> Result<Response<wire::DispatchResponse>, Status> {
         let mut pending = Pending::hand_over(&self.0, request.into_inner())?;
         let dispositions = (&mut pending.answer).await.map_err(|_| stopping())?;
         Ok(Response::new(pending.into_response(&self.0, dispositions)))
@@ -42,7 +44,7 @@ impl EventReceiver for Receiver {
 
     async fn dispatch_stream(
         &self,
-        request: Request<Streaming<proto::DispatchRequest>>,
+        request: Request<Streaming<wire::DispatchRequest>>,
     ) -> Result<Response<Pipeline>, Status> {
         Ok(Response::new(Pipeline {
             shared: Arc::clone(&self.0),
@@ -83,84 +85,96 @@ impl Drop for Weight {
 
 /// A request that was handed over and not yet answered.
 struct Pending {
-    /// One for each event; those of events that were not rejected are filled in by the answer.
-    results: Vec<proto::DispatchResult>,
+    /// One for each event.
+    results: Vec<Known>,
     answer: oneshot::Receiver<Vec<Disposition>>,
     bytes: usize,
 }
 
+/// What is known of an event before it is in the log.
+enum Known {
+    /// It was taken, and given this id if it had none.
+    Taken(Option<EventId>),
+    /// It was not.
+    Rejected(Box<proto::DispatchResult>),
+}
+
 impl Pending {
     /// Checks a request and hands its valid events over.
-    fn hand_over(shared: &Arc<Shared>, request: proto::DispatchRequest) -> Result<Self, Refusal> {
+    fn hand_over(shared: &Arc<Shared>, request: wire::DispatchRequest) -> Result<Self, Status> {
         if shared.phase() == Phase::Stopping {
-            return Err(stopping());
+            return Err(stopping().into());
         }
-        let (found, bound) = (request.events.len(), shared.bounds.events);
+        let (found, bound) = (request.count()?, shared.bounds.events);
         if found == 0 {
-            return Err(Refusal::field("events", Reason::MissingField, "has no event; give at least one"));
+            let refusal = Refusal::field("events", Reason::MissingField, "has no event; give at least one");
+            return Err(refusal.into());
         }
         if found > bound {
-            return Err(Refusal::invalid("events", &Invalid::over("max_events", found, bound, "events")));
+            let over = Invalid::over("max_events", found, bound, "events");
+            return Err(Refusal::invalid("events", &over).into());
         }
-        let mut events = Vec::with_capacity(found);
+        let mut events = Events::with_capacity(found);
         let mut results = Vec::with_capacity(found);
-        let mut bytes = 0;
-        for (number, event) in request.events.into_iter().enumerate() {
-            results.push(match convert::event(event, &shared.bounds) {
+        for (number, event) in request.events().enumerate() {
+            results.push(match convert::event(&event?, &shared.bounds) {
                 Ok(event) => {
-                    let key = event.key.name().len() + event.key.tag().len();
-                    bytes += size_of::<Event>() + key + event.data.len();
-                    let event_id = if event.id_given { String::new() } else { event.id.to_string() };
-                    events.push(event);
-                    proto::DispatchResult { event_id, ..Default::default() }
+                    events.push(&event);
+                    Known::Taken((!event.id_given).then_some(event.id))
                 }
-                Err(fault) => rejected(number, fault),
+                Err(fault) => Known::Rejected(Box::new(rejected(number, fault))),
             });
-            // What answers it is kept as long, also for an event that is not taken.
-            bytes += results.last().map_or(0, weight_of);
         }
         let rejected = results.len() - events.len();
         if rejected > 0 {
             shared.rejected.fetch_add(rejected as u64, Ordering::Relaxed);
         }
+        // What answers it is kept as long, also for an event that is not taken.
+        let bytes = events.weight() + results.iter().map(Known::weight).sum::<usize>();
         let (reply, answer) = oneshot::channel();
         let weight = Weight::take(shared, bytes)?;
         shared.send(Command::Dispatch { events, weight, reply });
         Ok(Self { results, answer, bytes })
     }
 
-    fn into_response(mut self, shared: &Shared, dispositions: Vec<Disposition>) -> proto::DispatchResponse {
-        let open = self.results.iter_mut().enumerate();
-        let open = open.filter(|(_, result)| result.disposition == Told::Unspecified as i32);
-        for ((number, result), disposition) in open.zip(dispositions) {
-            match disposition {
-                Disposition::Woke(woke, position) => {
-                    result.disposition = Told::Woke.into();
-                    result.woke = woke;
-                    result.position = position.0;
-                }
-                Disposition::Retained(position) => {
-                    result.disposition = Told::Retained.into();
-                    result.position = position.0;
-                }
-                Disposition::Duplicate(position) => {
-                    result.disposition = Told::Duplicate.into();
-                    result.position = position.0;
-                }
-                Disposition::IdReused => {
-                    result.disposition = Told::Rejected.into();
-                    result.reason = Reason::EventIdReused.into();
-                    result.field = format!("events[{number}].event_id");
-                    result.message = "the event_id was used before, for an event of other content".into();
-                }
-            }
-        }
-        proto::DispatchResponse { results: self.results, log_id: shared.log.id().to_string() }
+    fn into_response(self, shared: &Shared, dispositions: Vec<Disposition>) -> wire::DispatchResponse {
+        let mut dispositions = dispositions.into_iter();
+        let results = self.results.into_iter().enumerate().filter_map(|(number, known)| match known {
+            Known::Rejected(result) => Some(DispatchResult::Rejected(result)),
+            Known::Taken(event_id) => dispositions.next().map(|became| result(number, became, event_id)),
+        });
+        wire::DispatchResponse { results: results.collect(), log_id: shared.log.id() }
     }
 }
 
-fn weight_of(result: &proto::DispatchResult) -> usize {
-    size_of::<proto::DispatchResult>() + result.event_id.len() + result.field.len() + result.message.len()
+impl Known {
+    fn weight(&self) -> usize {
+        size_of::<DispatchResult>()
+            + match self {
+                Self::Taken(_) => 0,
+                Self::Rejected(result) => {
+                    size_of::<proto::DispatchResult>() + result.field.len() + result.message.len()
+                }
+            }
+    }
+}
+
+fn result(number: usize, became: Disposition, event_id: Option<EventId>) -> DispatchResult {
+    let (disposition, woke, position) = match became {
+        Disposition::Woke(woke, position) => (Told::Woke, woke, position),
+        Disposition::Retained(position) => (Told::Retained, 0, position),
+        Disposition::Duplicate(position) => (Told::Duplicate, 0, position),
+        Disposition::IdReused => {
+            return DispatchResult::Rejected(Box::new(proto::DispatchResult {
+                disposition: Told::Rejected.into(),
+                reason: Reason::EventIdReused.into(),
+                field: format!("events[{number}].event_id"),
+                message: "the event_id was used before, for an event of other content".into(),
+                ..Default::default()
+            }));
+        }
+    };
+    DispatchResult::Kept { disposition, woke, position: position.0, event_id }
 }
 
 fn rejected(number: usize, (field, invalid): convert::EventFault) -> proto::DispatchResult {
@@ -177,7 +191,7 @@ fn rejected(number: usize, (field, invalid): convert::EventFault) -> proto::Disp
 /// A `DispatchStream`: reads ahead of its replies, within bounds, and gives those in the requests' order.
 pub(super) struct Pipeline {
     shared: Arc<Shared>,
-    requests: Streaming<proto::DispatchRequest>,
+    requests: Streaming<wire::DispatchRequest>,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// The requests have ended; with the status that is still to be told, after the replies.
@@ -196,7 +210,7 @@ impl Pipeline {
                 return;
             };
             let handed_over = match request {
-                Some(Ok(request)) => Pending::hand_over(&self.shared, request).map_err(Status::from),
+                Some(Ok(request)) => Pending::hand_over(&self.shared, request),
                 Some(Err(status)) => Err(status::with_reason(status)),
                 None => {
                     self.ended = Some(None);
@@ -215,7 +229,7 @@ impl Pipeline {
 }
 
 impl Stream for Pipeline {
-    type Item = Result<proto::DispatchResponse, Status>;
+    type Item = Result<wire::DispatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.read_ahead(cx);

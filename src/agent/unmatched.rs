@@ -9,7 +9,6 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::clock::Time;
-use crate::event::Event;
 
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// Names come from outside; past so many the rest are counted together.
@@ -25,8 +24,8 @@ pub(super) struct Unmatched {
 }
 
 impl Unmatched {
-    pub(super) fn count(&mut self, now: Time, event: &Event) {
-        if self.run.0 == event.key.name() {
+    pub(super) fn count(&mut self, now: Time, name: &str) {
+        if self.run.0 == name {
             self.run.1 += 1;
             return;
         }
@@ -34,7 +33,7 @@ impl Unmatched {
             self.not_before = self.not_before.max(now);
         }
         self.end_run();
-        self.run = (event.key.name().to_owned(), 1);
+        self.run = (name.to_owned(), 1);
     }
 
     /// When there is something to report.
@@ -66,23 +65,18 @@ impl Unmatched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{InstanceId, Key};
-
-    fn event(name: &str) -> Event {
-        Event::new(InstanceId::random(), Key::new(name.into(), String::new(), 255).unwrap())
-    }
 
     #[test]
     fn the_first_is_told_at_once_and_the_next_a_minute_later() {
         let start = Time::from_nanos(1);
         let mut unmatched = Unmatched::default();
         assert_eq!(unmatched.next_report(), None);
-        unmatched.count(start, &event("a"));
+        unmatched.count(start, "a");
         assert_eq!(unmatched.next_report(), Some(start));
         unmatched.report_if_due(start);
         assert_eq!(unmatched.next_report(), None);
 
-        unmatched.count(start, &event("a"));
+        unmatched.count(start, "a");
         assert_eq!(unmatched.next_report(), Some(start.plus(AT_MOST_EVERY)));
         unmatched.report_if_due(start);
         assert!(unmatched.next_report().is_some());
@@ -94,7 +88,7 @@ mod tests {
     fn names_are_counted_in_bounds() {
         let mut unmatched = Unmatched::default();
         for n in 0..1_000 {
-            unmatched.count(Time::default(), &event(&format!("name-{n}")));
+            unmatched.count(Time::default(), &format!("name-{n}"));
         }
         assert!(unmatched.by_name.len() <= MAX_NAMES + 1);
         assert_eq!(unmatched.by_name.values().sum::<u64>() + unmatched.run.1, 1_000);

@@ -10,9 +10,10 @@ use crate::clock::Time;
 use crate::config::Config;
 use crate::engine::{Answer, Ask, FailurePolicy, KeyState, Opened, Opening, Resume, Start};
 use crate::event::{
-    Cursor, Event, EventId, Invalid, Key, KeyHash, LogId, MAX_HELD_FOR, Position, Quoted, Status, WaitId,
+    Cursor, Event, EventId, Invalid, Key, KeyRef, LogId, MAX_HELD_FOR, Position, Quoted, Status, WaitId,
     check_name,
 };
+use crate::net::wire;
 use crate::proto;
 use crate::proto::reason::Code as Reason;
 use crate::readers::Filter;
@@ -65,15 +66,15 @@ pub type EventFault = (&'static str, Invalid);
 /// # Errors
 ///
 /// The first field that is not valid.
-pub fn event(event: proto::Event, bounds: &Bounds) -> Result<Event, EventFault> {
+pub fn event<'a>(event: &wire::Event<'a>, bounds: &Bounds) -> Result<Event<'a>, EventFault> {
     let id_given = !event.event_id.is_empty();
     let id = match id_given {
         true => event.event_id.parse().map_err(|invalid| ("event_id", invalid))?,
         false => EventId::random(),
     };
     let instance = event.instance_uuid.parse().map_err(|invalid| ("instance_uuid", invalid))?;
-    let key =
-        Key::new(event.name, event.tag, bounds.tag).map_err(|(field, invalid)| (field.as_str(), invalid))?;
+    let key = KeyRef::new(event.name, event.tag, bounds.tag)
+        .map_err(|(field, invalid)| (field.as_str(), invalid))?;
     let status = match proto::event::Status::try_from(event.status) {
         Ok(proto::event::Status::Unspecified | proto::event::Status::Completed) => Status::Completed,
         Ok(proto::event::Status::Failed) => Status::Failed,
@@ -94,17 +95,7 @@ pub fn event(event: proto::Event, bounds: &Bounds) -> Result<Event, EventFault> 
         Ok(span)
     });
     let held_for = held_for.transpose().map_err(|invalid| ("held_for", invalid))?;
-    Ok(Event {
-        id,
-        id_given,
-        instance,
-        hash: KeyHash::of(instance, &key),
-        key,
-        status,
-        data: event.data,
-        occurred_at,
-        held_for,
-    })
+    Ok(Event { id, id_given, instance, key, status, data: event.data, occurred_at, held_for })
 }
 
 /// A wait as a driver asks for it. A wait_id that was not given is chosen.

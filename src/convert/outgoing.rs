@@ -32,15 +32,16 @@ pub fn to_cursor(cursor: Cursor) -> proto::Cursor {
 
 /// An event from the log, for the wire, data included.
 pub fn to_event(position: Position, record: &EventRecord<'_>) -> proto::Event {
+    let event = &record.event;
     proto::Event {
-        event_id: record.id.to_string(),
-        instance_uuid: record.instance.to_string(),
-        name: record.name.to_owned(),
-        tag: record.tag.to_owned(),
-        status: to_status(record.status).into(),
-        data: record.data.to_owned(),
-        occurred_at: record.occurred_at.map(timestamp),
-        held_for: record.held_for.map(duration),
+        event_id: event.id.to_string(),
+        instance_uuid: event.instance.to_string(),
+        name: event.key.name().to_owned(),
+        tag: event.key.tag().to_owned(),
+        status: to_status(event.status).into(),
+        data: event.data.to_owned(),
+        occurred_at: event.occurred_at.map(timestamp),
+        held_for: event.held_for.map(duration),
         position: position.0,
         received_at: Some(timestamp(record.received_at)),
     }

@@ -10,7 +10,8 @@ use hashbrown::HashTable;
 
 use super::EventBrief;
 use crate::clock::Time;
-use crate::event::{Caller, CancelInstance, Event, EventId, InstanceId, KeyHash, Position, Status};
+use crate::event::{Caller, CancelInstance, EventId, InstanceId, KeyHash, Position, Status};
+use crate::journal::events;
 
 /// Positions a table. Few in tests, so that what they ask about lies in several.
 const TABLE: usize = if cfg!(test) { 8 } else { 32_768 };
@@ -78,7 +79,7 @@ impl Index {
         self.head
     }
 
-    pub(super) fn add_event(&mut self, position: Position, event: &Event, received_at: Time) {
+    pub(super) fn add_event(&mut self, position: Position, event: &events::Entry, received_at: Time) {
         let table = self.table_for(position);
         let number = table.entries.len() as u32;
         let mut entry = Entry {
@@ -242,7 +243,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Key;
+    use crate::event::{Event, KeyRef};
 
     const VM: InstanceId = InstanceId(uuid::Uuid::nil());
 
@@ -250,8 +251,10 @@ mod tests {
         Time::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn event() -> Event {
-        Event::new(VM, Key::new("a".to_owned(), String::new(), 255).expect("a valid key"))
+    fn event() -> events::Entry {
+        let event = Event::new(VM, KeyRef::new("a", "", 255).expect("a valid key"));
+        let events: events::Events = [event].into_iter().collect();
+        *events.iter().next().expect("one event")
     }
 
     /// Records at these positions, each received at the second of its position.

@@ -26,13 +26,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::hash_table;
 use thiserror::Error;
 
 use crate::clock::Time;
 use crate::event::{
-    Caller, CancelInstance, Event, EventId, InstanceId, Key, KeyHash, LogId, Position, Status, WaitId,
+    Caller, CancelInstance, EventId, InstanceId, Key, KeyHash, LogId, Position, Status, WaitId,
 };
+use crate::journal::events::{Entry, Events};
 use crate::journal::{Committed, Verdict};
 use ended::Ended;
 use index::Index;
@@ -164,7 +165,7 @@ impl Engine {
     }
 
     /// Takes in a committed batch: finds the waits that each event answers. Gives a disposition for each.
-    pub fn commit(&mut self, batch: &Committed<Vec<Event>>, out: &mut Vec<Effect>) -> Vec<Disposition> {
+    pub fn commit(&mut self, batch: &Committed<Events>, out: &mut Vec<Effect>) -> Vec<Disposition> {
         let events = batch.records().iter().zip(batch.verdicts());
         events
             .map(|(event, verdict)| match *verdict {
@@ -352,7 +353,7 @@ impl Engine {
     }
 
     /// Shows an event to the waits that wait for its key. Gives how many keys it met or failed.
-    fn wake(&mut self, position: Position, event: &Event, received_at: Time, out: &mut Vec<Effect>) -> u32 {
+    fn wake(&mut self, position: Position, event: &Entry, received_at: Time, out: &mut Vec<Effect>) -> u32 {
         let Some(waiters) = self.by_key.find(event.hash.bits(), |waiters| waiters.hash == event.hash) else {
             return 0;
         };
@@ -409,8 +410,10 @@ impl Engine {
         let opening = wait.opening;
         for (key, &hash) in wait.hashes.iter().enumerate() {
             match self.by_key.entry(hash.bits(), |other| other.hash == hash, |other| other.hash.bits()) {
-                Entry::Occupied(mut waiters) => waiters.get_mut().waits.push((opening, key as u16)),
-                Entry::Vacant(waiters) => {
+                hash_table::Entry::Occupied(mut waiters) => {
+                    waiters.get_mut().waits.push((opening, key as u16))
+                }
+                hash_table::Entry::Vacant(waiters) => {
                     waiters.insert(Waiters { hash, waits: vec![(opening, key as u16)] });
                 }
             }

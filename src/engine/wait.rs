@@ -250,7 +250,7 @@ impl Wait {
             opening: ask.opening,
             instance: ask.instance,
             uid: ask.uid,
-            hashes: ask.keys.iter().map(|key| KeyHash::of(ask.instance, key)).collect(),
+            hashes: ask.keys.iter().map(|key| KeyHash::of(ask.instance, key.as_ref())).collect(),
             answers: match ask.resume {
                 Some(resume) => resume.answers,
                 None => vec![Answer::default(); ask.keys.len()].into(),

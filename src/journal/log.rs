@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::record::{Damaged, Raw};
+use crate::clock::Time;
 use crate::event::{Cursor, LogId, Position};
 
 /// The records that were committed together.
@@ -19,6 +20,8 @@ pub struct Block {
     pub first: Position,
     /// How many there are.
     pub count: u32,
+    /// When they were received.
+    pub received_at: Time,
     /// Their bytes.
     pub bytes: Bytes,
 }
@@ -31,9 +34,9 @@ impl Block {
     /// Its records with their positions, those after `after` only.
     pub fn records(&self, after: Position) -> impl Iterator<Item = Result<(Position, Raw<'_>), Damaged>> {
         let mut bytes = &self.bytes[..];
-        let first = self.first.0;
+        let (first, received_at) = (self.first.0, self.received_at);
         (0..u64::from(self.count))
-            .map(move |n| Raw::cut(&mut bytes).map(|raw| (Position(first + n), raw)))
+            .map(move |n| Raw::cut(&mut bytes, received_at).map(|raw| (Position(first + n), raw)))
             .filter(move |record| !matches!(record, Ok((position, _)) if *position <= after))
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tracing::warn;
 
+use super::events::{Entry, Events};
 use super::ids::{Ids, Seen};
 use super::log::{Block, Log};
 use super::record;
 use super::{Committed, Verdict};
 use crate::clock::Time;
-use crate::event::{CancelInstance, Event, LogId, Position};
+use crate::event::{CancelInstance, LogId, Position};
 
 /// A log has so many segments at the least, so that dropping one never drops much of it.
 const SEGMENTS: u64 = 32;
@@ -96,10 +97,10 @@ impl MemoryJournal {
     }
 
     /// Decides which of the events are new and appends those.
-    pub fn commit(&mut self, now: Time, events: Vec<Event>) -> Committed<Vec<Event>> {
+    pub fn commit(&mut self, now: Time, events: Events) -> Committed<Events> {
         let first = self.head.next();
-        self.ids.expect(events.iter().filter(|event| event.id_given).map(|event| event.id));
-        let verdicts = events.iter().map(|event| self.append(now, event)).collect();
+        self.ids.expect(events.iter().filter(|event| event.digest.is_some()).map(|event| event.id));
+        let verdicts = events.iter().map(|event| self.append(now, event, events.record(event))).collect();
         self.publish(now, first);
         Committed { verdicts, records: events, received_at: now }
     }
@@ -107,7 +108,9 @@ impl MemoryJournal {
     /// Appends a CancelInstance.
     pub fn commit_cancel(&mut self, now: Time, cancel: CancelInstance) -> Committed<CancelInstance> {
         let first = self.head.next();
-        record::put_cancel_instance(&mut self.buf, &cancel, now);
+        let mut bytes = Vec::new();
+        record::put_cancel_instance(&mut bytes, &cancel);
+        self.buf.extend_from_slice(&bytes);
         self.head = first;
         self.publish(now, first);
         Committed { verdicts: vec![Verdict::New(first)], records: cancel, received_at: now }
@@ -156,17 +159,16 @@ impl MemoryJournal {
         self.segments.front().map(|segment| segment.newest.plus(self.retention.age).plus(past).max(soonest))
     }
 
-    fn append(&mut self, now: Time, event: &Event) -> Verdict {
+    fn append(&mut self, now: Time, event: &Entry, record: &[u8]) -> Verdict {
         let position = self.head.next();
-        if event.id_given {
-            let digest = event.digest();
+        if let Some(digest) = event.digest {
             match self.ids.look_up(event.id, digest) {
                 Seen::Same(position) => return Verdict::Duplicate(position),
                 Seen::Reused => return Verdict::IdReused,
                 Seen::Never => self.ids.remember(now, event.id, digest, position),
             }
         }
-        record::put_event(&mut self.buf, event, now);
+        self.buf.extend_from_slice(record);
         self.head = position;
         Verdict::New(position)
     }
@@ -199,7 +201,7 @@ impl MemoryJournal {
         }
         self.bytes += length;
         let count = (self.head.0 - first.0 + 1) as u32;
-        self.log.push(Block { first, count, bytes });
+        self.log.push(Block { first, count, received_at: now, bytes });
     }
 
     fn next_buf(&mut self, capacity: usize) -> BytesMut {
@@ -211,7 +213,7 @@ impl MemoryJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Caller, InstanceId, Key};
+    use crate::event::{Caller, Event, InstanceId, KeyRef};
 
     const VM: InstanceId = InstanceId(uuid::Uuid::nil());
     /// Of one event as [`send`] sends it.
@@ -231,14 +233,17 @@ mod tests {
         })
     }
 
+    fn event() -> Event<'static> {
+        Event::new(VM, KeyRef::new("a", "", 255).expect("a valid key"))
+    }
+
     /// One event a second, from this second on.
     fn send(journal: &mut MemoryJournal, seconds: std::ops::Range<u64>) {
         for second in seconds {
-            let event = Event::new(VM, Key::new("a".to_owned(), String::new(), 255).expect("a valid key"));
-            let mut bytes = BytesMut::new();
-            record::put_event(&mut bytes, &event, at(second));
+            let mut bytes = Vec::new();
+            record::put_event(&mut bytes, &event());
             let data = vec![b'x'; RECORD as usize - bytes.len()];
-            journal.commit(at(second), vec![Event { data, ..event }]);
+            journal.commit(at(second), [Event { data: &data, ..event() }].into_iter().collect());
         }
     }
 
@@ -297,10 +302,9 @@ mod tests {
     #[test]
     fn ids_outlive_their_events() {
         let mut journal = journal(1 << 30, 1 << 30);
-        let key = Key::new("a".to_owned(), String::new(), 255).expect("a valid key");
-        let event = Event { id_given: true, ..Event::new(VM, key) };
+        let event = Event { id_given: true, ..event() };
         let commit = |journal: &mut MemoryJournal, second| {
-            journal.commit(at(second), vec![event.clone()]).verdicts().to_vec()
+            journal.commit(at(second), [event].into_iter().collect()).verdicts().to_vec()
         };
         assert_eq!(commit(&mut journal, 0), [Verdict::New(Position(1))]);
         assert_eq!(journal.retain(at(100), None), Position(2));

@@ -8,3 +8,4 @@ pub mod codec;
 pub mod listen;
 mod refuse;
 pub mod serve;
+pub mod wire;

@@ -103,7 +103,7 @@ impl Scan {
             });
             let more = match found {
                 Ok(Some((position, Record::Event(event)))) => {
-                    !self.filter.admits_name(event.name) || take(Found::Event(position, event))
+                    !self.filter.admits_name(event.event.key.name()) || take(Found::Event(position, event))
                 }
                 Ok(Some((position, Record::CancelInstance(cancel)))) => {
                     !self.filter.names.is_empty() || take(Found::CancelInstance(position, cancel))

@@ -47,7 +47,7 @@ fn keys_are_compared_exactly_on_one_instance_and_an_absent_tag_is_the_empty_one(
     for other in ["vif", "vif:2", "vif:11", "Vif:1", "vif1"] {
         assert!(matches!(world.send(completed(other)), Disposition::Retained(_)), "{other}");
     }
-    let elsewhere = Event::new(OTHER_VM, key("vif:1"));
+    let elsewhere = Event::new(OTHER_VM, key_ref("vif:1"));
     assert!(matches!(world.send(elsewhere), Disposition::Retained(_)));
     assert_eq!(world.told(wait).len(), 1);
     assert!(matches!(world.send(completed("vif:1")), Disposition::Woke(1, _)));
@@ -211,8 +211,8 @@ fn an_event_id_with_other_content_is_reused_and_wakes_nobody() {
     let mut world = World::new();
     world.send(with_id(7, completed("b")));
     let wait = world.open(ask(&["a", "b"]));
-    let data = Event { data: b"x".to_vec(), ..completed("b") };
-    let elsewhere = Event::new(OTHER_VM, key("b"));
+    let data = Event { data: b"x", ..completed("b") };
+    let elsewhere = Event::new(OTHER_VM, key_ref("b"));
     for other in [completed("a"), failed("b"), data, elsewhere] {
         assert_eq!(world.send(with_id(7, other)), Disposition::IdReused);
     }

@@ -234,7 +234,7 @@ fn a_close_after_the_outcome_changes_nothing() {
 fn stop_ends_every_wait_cancelled_because_the_log_is_gone() {
     let mut world = World::with(Limits { ended_waits: 0, ..LIMITS }, RETENTION);
     let waits = [1, 2, 3].map(|id| world.open(Ask { id: wait_id(id), ..ask(&["a", "b"]) }));
-    world.send_all(vec![completed("a"), Event::new(OTHER_VM, key("x"))]);
+    world.send_all(vec![completed("a"), Event::new(OTHER_VM, key_ref("x"))]);
     world.stop();
     for wait in waits {
         let outcome = world.outcome(wait).unwrap();

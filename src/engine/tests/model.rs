@@ -9,7 +9,9 @@ use crate::clock::Time;
 use crate::engine::{
     Ask, Disposition, KeyState, Kind, Limits, OpenError, Opened, Opening, Start, WaitCounts, WaitError, Why,
 };
-use crate::event::{Caller, CancelInstance, Cursor, Event, InstanceId, Key, LogId, Position, Status, WaitId};
+use crate::event::{
+    Caller, CancelInstance, Cursor, Event, InstanceId, Key, KeyRef, LogId, Position, Status, WaitId,
+};
 use crate::journal::Verdict;
 
 pub(super) struct Model {
@@ -39,7 +41,7 @@ impl Model {
 
     // What happens.
 
-    pub(super) fn accept(&mut self, now: Time, events: &[Event]) -> Vec<Verdict> {
+    pub(super) fn accept(&mut self, now: Time, events: &[Event<'static>]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for event in events {
             let known = self.log.iter().find_map(|record| match &record.what {
@@ -51,7 +53,7 @@ impl Model {
             verdicts.push(match known.filter(|_| event.id_given) {
                 Some((position, true)) => Verdict::Duplicate(position),
                 Some((_, false)) => Verdict::IdReused,
-                None => Verdict::New(self.append(now, What::Event(event.clone()))),
+                None => Verdict::New(self.append(now, What::Event(*event))),
             });
         }
         verdicts
@@ -363,6 +365,6 @@ impl Model {
 }
 
 /// What makes two events with one id the same.
-fn content(event: &Event) -> (InstanceId, &Key, Status, &[u8]) {
-    (event.instance, &event.key, event.status, &event.data)
+fn content(event: &Event<'static>) -> (InstanceId, KeyRef<'static>, Status, &'static [u8]) {
+    (event.instance, event.key, event.status, event.data)
 }

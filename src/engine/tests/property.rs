@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::model::Model;
 use super::story::{End, Story};
 use super::world::{
-    OPERATOR, OTHER_USER, OTHER_VM, RETENTION, USER, VM, World, event_id, key, secs, wait_id,
+    OPERATOR, OTHER_USER, OTHER_VM, RETENTION, USER, VM, World, event_id, key, key_ref, secs, wait_id,
 };
 use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Opening, Start};
 use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, Status};
@@ -447,8 +447,8 @@ impl Terms {
 }
 
 impl Sent {
-    fn event(&self) -> Event {
-        let event = Event::new(self.vm, key(KEYS[self.key]));
+    fn event(&self) -> Event<'static> {
+        let event = Event::new(self.vm, key_ref(KEYS[self.key]));
         Event {
             id: self.id.map_or(event.id, event_id),
             id_given: self.id.is_some(),

@@ -14,7 +14,7 @@ pub(super) struct Record {
 }
 
 pub(super) enum What {
-    Event(Event),
+    Event(Event<'static>),
     Cancel(CancelInstance),
 }
 
@@ -138,7 +138,7 @@ impl Story {
                 }
             }
             What::Event(event) if event.instance == self.instance && record.position > asked.after => {
-                let Some(number) = self.keys.iter().position(|key| *key == event.key) else { return };
+                let Some(number) = self.keys.iter().position(|key| key.as_ref() == event.key) else { return };
                 if self.answers[number].state == KeyState::Skipped {
                     return;
                 }
@@ -176,7 +176,7 @@ impl Story {
         }
     }
 
-    pub(super) fn is_stale(&self, event: &Event, record: &Record) -> bool {
+    pub(super) fn is_stale(&self, event: &Event<'_>, record: &Record) -> bool {
         let Some(moment) = self.opened.counts_from else { return false };
         match event.held_for {
             Some(held) => record.received_at.minus(held) < moment,

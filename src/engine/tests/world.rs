@@ -11,8 +11,9 @@ use crate::engine::{
     Opening, Outcome, Resume, Start, WaitError,
 };
 use crate::event::{
-    Caller, CancelInstance, Cursor, Event, EventId, InstanceId, Key, Position, Status, WaitId,
+    Caller, CancelInstance, Cursor, Event, EventId, InstanceId, Key, KeyRef, Position, Status, WaitId,
 };
+use crate::journal::events::Events;
 use crate::journal::memory::{MemoryJournal, Retention};
 use crate::journal::{Committed, Verdict};
 
@@ -58,8 +59,13 @@ pub(super) fn event_id(number: u128) -> EventId {
 
 /// `NAME` or `NAME:TAG`.
 pub(super) fn key(text: &str) -> Key {
+    let key = key_ref(text);
+    Key::new(key.name().to_owned(), key.tag().to_owned(), 255).expect("a valid key")
+}
+
+pub(super) fn key_ref(text: &str) -> KeyRef<'_> {
     let (name, tag) = text.split_once(':').unwrap_or((text, ""));
-    Key::new(name.to_owned(), tag.to_owned(), 255).expect("a valid key")
+    KeyRef::new(name, tag, 255).expect("a valid key")
 }
 
 /// A user's wait on [`VM`] from the head on, for 100 s.
@@ -79,31 +85,31 @@ pub(super) fn ask(keys: &[&str]) -> Ask {
     }
 }
 
-pub(super) fn completed(text: &str) -> Event {
-    Event::new(VM, key(text))
+pub(super) fn completed(text: &str) -> Event<'_> {
+    Event::new(VM, key_ref(text))
 }
 
-pub(super) fn failed(text: &str) -> Event {
+pub(super) fn failed(text: &str) -> Event<'_> {
     Event { status: Status::Failed, ..completed(text) }
 }
 
-pub(super) fn in_progress(text: &str) -> Event {
+pub(super) fn in_progress(text: &str) -> Event<'_> {
     Event { status: Status::InProgress, ..completed(text) }
 }
 
 /// As a gateway delivers it that has kept it for `held`.
-pub(super) fn held(held: Duration, event: Event) -> Event {
+pub(super) fn held(held: Duration, event: Event<'_>) -> Event<'_> {
     Event { held_for: Some(held), ..event }
 }
 
 /// As a sender sends it that gives it an id.
-pub(super) fn with_id(number: u128, event: Event) -> Event {
+pub(super) fn with_id(number: u128, event: Event<'_>) -> Event<'_> {
     Event { id: event_id(number), id_given: true, ..event }
 }
 
 /// What the journal has committed and the engine has yet to take in.
 enum Handed {
-    Events(Committed<Vec<Event>>),
+    Events(Committed<Events>),
     Cancel(Committed<CancelInstance>),
 }
 
@@ -170,11 +176,11 @@ impl World {
         self.tell(out);
     }
 
-    pub(super) fn send(&mut self, event: Event) -> Disposition {
+    pub(super) fn send(&mut self, event: Event<'_>) -> Disposition {
         self.send_all(vec![event])[0]
     }
 
-    pub(super) fn send_all(&mut self, events: Vec<Event>) -> Vec<Disposition> {
+    pub(super) fn send_all(&mut self, events: Vec<Event<'_>>) -> Vec<Disposition> {
         self.accept(events);
         match self.hand_over().pop() {
             Some(Said::Dispositions(dispositions)) => dispositions,
@@ -183,8 +189,8 @@ impl World {
     }
 
     /// Appends events to the log, while the engine does other things yet. Gives what the log decided.
-    pub(super) fn accept(&mut self, events: Vec<Event>) -> Vec<Verdict> {
-        let batch = self.journal.commit(self.now, events);
+    pub(super) fn accept(&mut self, events: Vec<Event<'_>>) -> Vec<Verdict> {
+        let batch = self.journal.commit(self.now, events.into_iter().collect());
         let verdicts = batch.verdicts().to_vec();
         self.queue.push_back(Handed::Events(batch));
         verdicts
