@@ -32,7 +32,6 @@ struct Entry {
     status: Option<Status>,
 }
 
-#[derive(Default)]
 struct Table {
     first: Position,
     entries: Vec<Entry>,
@@ -196,7 +195,7 @@ impl Index {
         let fits =
             self.tables.back().is_some_and(|table| table.entries.len() < TABLE && table.end() == position);
         if !fits {
-            let table = self.spares.pop().unwrap_or_default();
+            let table = self.spares.pop().unwrap_or_else(Table::new);
             self.tables.push_back(Table { first: position, ..table });
         }
         let last = self.tables.len() - 1;
@@ -205,6 +204,15 @@ impl Index {
 }
 
 impl Table {
+    fn new() -> Self {
+        Self {
+            first: Position(0),
+            entries: Vec::with_capacity(TABLE),
+            newest: HashTable::with_capacity(TABLE),
+            cancels: HashMap::new(),
+        }
+    }
+
     fn clear(&mut self) {
         self.entries.clear();
         self.newest.clear();

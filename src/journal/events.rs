@@ -73,6 +73,11 @@ impl Events {
         self.entries.capacity() * size_of::<Entry>() + self.records.capacity()
     }
 
+    /// Bytes of their records.
+    pub fn record_bytes(&self) -> usize {
+        self.records.len()
+    }
+
     /// Each, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
         self.entries.iter()

@@ -98,6 +98,7 @@ impl MemoryJournal {
 
     /// Decides which of the events are new and appends those.
     pub fn commit(&mut self, now: Time, events: Events) -> Committed<Events> {
+        self.make_room(now, events.record_bytes());
         let first = self.head.next();
         self.ids.expect(events.iter().filter(|event| event.digest.is_some()).map(|event| event.id));
         let verdicts = events.iter().map(|event| self.append(now, event, events.record(event))).collect();
@@ -107,9 +108,10 @@ impl MemoryJournal {
 
     /// Appends a CancelInstance.
     pub fn commit_cancel(&mut self, now: Time, cancel: CancelInstance) -> Committed<CancelInstance> {
-        let first = self.head.next();
         let mut bytes = Vec::new();
         record::put_cancel_instance(&mut bytes, &cancel);
+        self.make_room(now, bytes.len());
+        let first = self.head.next();
         self.buf.extend_from_slice(&bytes);
         self.head = first;
         self.publish(now, first);
@@ -142,7 +144,7 @@ impl MemoryJournal {
             self.segments.pop_front();
             oldest = Some(next);
         }
-        // Of what has gone, one buffer is kept to be used again.
+        // Of what has gone, a buffer or two are kept to be used again.
         while self.used.len() > self.segments.len() + 1 {
             self.used.pop_front();
         }
@@ -173,33 +175,32 @@ impl MemoryJournal {
         Verdict::New(position)
     }
 
-    fn publish(&mut self, now: Time, first: Position) {
-        if self.buf.is_empty() {
-            return;
-        }
-        let bytes = self.buf.split().freeze();
-        let length = bytes.len() as u64;
+    /// Begins a new segment if what comes does not fit the last one, or that is old enough. A segment is one
+    /// allocation, which its blocks share.
+    fn make_room(&mut self, now: Time, bytes: usize) {
         let limit = self.retention.bytes / SEGMENTS;
         let span = self.retention.age / SEGMENTS as u32;
-        match self.segments.back_mut() {
-            Some(segment) if segment.bytes + length <= limit && now.since(segment.created) <= span => {
-                segment.last = self.head;
-                segment.bytes += length;
-                segment.newest = now;
-            }
-            _ => {
-                // One allocation a segment, and room for the block that ends it: its blocks share it.
-                let next = self.next_buf((limit + limit / 8) as usize);
-                self.used.push_back(std::mem::replace(&mut self.buf, next));
-                self.segments.push_back(Segment {
-                    last: self.head,
-                    bytes: length,
-                    created: now,
-                    newest: now,
-                });
-            }
+        let fits = self.segments.back().is_some_and(|segment| {
+            segment.bytes + bytes as u64 <= limit && now.since(segment.created) <= span
+        });
+        if fits || bytes == 0 {
+            return;
         }
-        self.bytes += length;
+        let next = self.next_buf(bytes.max(limit as usize));
+        self.used.push_back(std::mem::replace(&mut self.buf, next));
+        self.segments.push_back(Segment { last: self.head, bytes: 0, created: now, newest: now });
+    }
+
+    fn publish(&mut self, now: Time, first: Position) {
+        let bytes = self.buf.split().freeze();
+        let Some(segment) = self.segments.back_mut() else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        segment.last = self.head;
+        segment.newest = now;
+        segment.bytes += bytes.len() as u64;
+        self.bytes += bytes.len() as u64;
         let count = (self.head.0 - first.0 + 1) as u32;
         self.log.push(Block { first, count, received_at: now, bytes });
     }

@@ -28,7 +28,7 @@ fn progress_says_which_event_came_on_which_key_and_what_has_changed() {
     let wait = world.open(ask(&["a", "b"]));
     world.pass(secs(3));
     let sent = with_id(1, Event { occurred_at: Some(at(1)), ..held(secs(2), completed("b")) });
-    world.send(sent.clone());
+    world.send(sent);
     let Some(Effect::Progress { at: told_at, event: Some((1, event)), change: Some((1, change)), .. }) =
         world.told(wait).last()
     else {

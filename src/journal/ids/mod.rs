@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::time::Duration;
 
-use self::table::{Table, Tag};
+use self::table::{Since, Table, Tag};
 use crate::clock::Time;
 use crate::event::{EventId, Position};
 
@@ -44,8 +44,8 @@ struct Chunk {
 
 /// The ids seen, oldest first, with tables to find them by.
 ///
-/// A table holds only an id's number in the order of their coming, so that an id costs 32 bytes and some 13
-/// in its table.
+/// A table holds only an id's number in the order of their coming, so that an id costs 32 bytes and some 11
+/// to 32 in its table.
 pub struct Ids {
     window: Duration,
     max: usize,
@@ -86,7 +86,7 @@ impl Ids {
     /// What is known of `id`, for an event whose content has this digest.
     pub fn look_up(&self, id: EventId, digest: u64) -> Seen {
         let (shard, tag) = self.place(id);
-        let found = self.tables[shard].find(tag, |number| self.at(number).id == id);
+        let found = self.tables[shard].find(tag, Since(self.first), |number| self.at(number).id == id);
         match found.map(|number| self.at(number)) {
             None => Seen::Never,
             Some(known) if known.digest == digest => Seen::Same(known.position),
@@ -97,10 +97,14 @@ impl Ids {
     /// Remembers an id that [`look_up`](Self::look_up) has never seen.
     pub fn remember(&mut self, now: Time, id: EventId, digest: u64, position: Position) {
         if self.chunks.back().is_none_or(|chunk| chunk.ids.len() == CHUNK) {
+            let mut ids = Vec::new();
             if self.len + CHUNK > self.max {
-                self.dropped_early += self.forget_chunk() as u64;
+                ids = self.forget_chunk();
+                self.dropped_early += ids.len() as u64;
+                ids.clear();
             }
-            self.chunks.push_back(Chunk { ids: Vec::with_capacity(CHUNK), newest: now });
+            ids.reserve_exact(CHUNK);
+            self.chunks.push_back(Chunk { ids, newest: now });
         }
         let number = self.first.wrapping_add(self.len as u32);
         if let Some(chunk) = self.chunks.back_mut() {
@@ -109,7 +113,7 @@ impl Ids {
         }
         self.len += 1;
         let (shard, tag) = self.place(id);
-        self.tables[shard].insert(tag, number);
+        self.tables[shard].insert(tag, number, Since(self.first));
     }
 
     /// Forgets what is older than the window. A chunk goes as a whole, once its newest id is that old.
@@ -135,16 +139,10 @@ impl Ids {
         self.dropped_early
     }
 
-    fn forget_chunk(&mut self) -> usize {
-        let Some(chunk) = self.chunks.pop_front() else { return 0 };
-        self.expect(chunk.ids.iter().map(|known| known.id));
-        for (offset, known) in chunk.ids.iter().enumerate() {
-            let (shard, tag) = self.place(known.id);
-            self.tables[shard].remove(tag, self.first.wrapping_add(offset as u32));
-        }
-        let forgotten = chunk.ids.len();
-        self.first = self.first.wrapping_add(forgotten as u32);
-        self.len -= forgotten;
+    fn forget_chunk(&mut self) -> Vec<Remembered> {
+        let forgotten = self.chunks.pop_front().map(|chunk| chunk.ids).unwrap_or_default();
+        self.first = self.first.wrapping_add(forgotten.len() as u32);
+        self.len -= forgotten.len();
         forgotten
     }
 

@@ -1,8 +1,9 @@
 //! A hash table of numbers, made for ids that come once and go in the order in which they came.
 //!
-//! Each slot holds a number and 32 bits of its hash, so that growing and removing never look at what the
-//! numbers stand for: a slot that is passed over costs no cache miss. Linear probing, and removal that closes
-//! the gap, so that a table from which as much is removed as is added never has to be built anew.
+//! Each slot holds a number and 32 bits of its hash, so that growing never looks at what the numbers stand for,
+//! and a slot that is passed over costs no cache miss. Linear probing. What goes is not taken out: a number
+//! below the first that still counts is gone, its slot is passed over until something else is put there, and
+//! those that are left go when the table is built anew, which is then one pass through memory.
 
 const EMPTY: u64 = 0;
 const LEAST: usize = 16;
@@ -12,7 +13,18 @@ const LEAST: usize = 16;
 pub(super) struct Table {
     /// A power of two of them, or none. The tag is in the upper half, the number in the lower.
     slots: Box<[u64]>,
-    len: usize,
+    /// Slots that are not empty, also those whose number has gone.
+    taken: usize,
+}
+
+/// The numbers that still count: from this one on. They wrap, and never span half of all that there are.
+#[derive(Clone, Copy)]
+pub(super) struct Since(pub(super) u32);
+
+impl Since {
+    fn has(self, slot: u64) -> bool {
+        (slot as u32).wrapping_sub(self.0) < u32::MAX / 2
+    }
 }
 
 /// 32 bits of a hash, never all zero.
@@ -27,48 +39,7 @@ impl Tag {
 
 impl Table {
     /// The number with this tag that is the one.
-    pub(super) fn find(&self, tag: Tag, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.probe(tag, is_it).map(|at| self.slots[at] as u32)
-    }
-
-    /// Reads where the search for a tag will begin. Done for many tags in a row, the cache misses of the
-    /// searches that follow are had at the same time instead of one after the other.
-    pub(super) fn touch(&self, tag: Tag) -> u64 {
-        self.slots.get(self.home(tag)).copied().unwrap_or_default()
-    }
-
-    /// Adds a number that is not in it.
-    pub(super) fn insert(&mut self, tag: Tag, number: u32) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
-            self.grow();
-        }
-        self.place(u64::from(tag.0) << 32 | u64::from(number));
-        self.len += 1;
-    }
-
-    /// Takes a number out.
-    pub(super) fn remove(&mut self, tag: Tag, number: u32) {
-        let Some(mut gap) = self.probe(tag, |other| other == number) else { return };
-        let mask = self.slots.len() - 1;
-        let mut at = gap;
-        loop {
-            at = (at + 1) & mask;
-            let slot = self.slots[at];
-            if slot == EMPTY {
-                break;
-            }
-            // It may move back into the gap unless its search begins after the gap.
-            let home = self.home(Tag((slot >> 32) as u32));
-            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(gap) & mask) {
-                self.slots[gap] = slot;
-                gap = at;
-            }
-        }
-        self.slots[gap] = EMPTY;
-        self.len -= 1;
-    }
-
-    fn probe(&self, tag: Tag, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+    pub(super) fn find(&self, tag: Tag, since: Since, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         if self.slots.is_empty() {
             return None;
         }
@@ -80,11 +51,25 @@ impl Table {
             if slot == EMPTY {
                 return None;
             }
-            if (slot >> 32) as u32 == tag.0 && is_it(slot as u32) {
-                return Some(at);
+            if (slot >> 32) as u32 == tag.0 && since.has(slot) && is_it(slot as u32) {
+                return Some(slot as u32);
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// Reads where the search for a tag will begin. Done for many tags in a row, the cache misses of the
+    /// searches that follow are had at the same time instead of one after the other.
+    pub(super) fn touch(&self, tag: Tag) -> u64 {
+        self.slots.get(self.home(tag)).copied().unwrap_or_default()
+    }
+
+    /// Adds a number that is not in it.
+    pub(super) fn insert(&mut self, tag: Tag, number: u32, since: Since) {
+        if (self.taken + 1) * 4 > self.slots.len() * 3 {
+            self.rebuild(since);
+        }
+        self.place(u64::from(tag.0) << 32 | u64::from(number), since);
     }
 
     /// Where the search for a tag begins. Its lowest bit is always set, and says nothing.
@@ -92,20 +77,24 @@ impl Table {
         (tag.0 >> 1) as usize & self.slots.len().wrapping_sub(1)
     }
 
-    fn place(&mut self, slot: u64) {
+    fn place(&mut self, slot: u64, since: Since) {
         let mask = self.slots.len() - 1;
         let mut at = self.home(Tag((slot >> 32) as u32));
-        while self.slots[at] != EMPTY {
+        while self.slots[at] != EMPTY && since.has(self.slots[at]) {
             at = (at + 1) & mask;
         }
+        self.taken += usize::from(self.slots[at] == EMPTY);
         self.slots[at] = slot;
     }
 
-    fn grow(&mut self) {
-        let larger = vec![EMPTY; (self.slots.len() * 2).max(LEAST)].into_boxed_slice();
-        for slot in std::mem::replace(&mut self.slots, larger) {
-            if slot != EMPTY {
-                self.place(slot);
+    /// Leaves out what has gone, in a table of which what is left fills half at the most.
+    fn rebuild(&mut self, since: Since) {
+        let left = self.slots.iter().filter(|&&slot| slot != EMPTY && since.has(slot)).count();
+        let size = (left * 2).next_power_of_two().max(LEAST);
+        self.taken = 0;
+        for slot in std::mem::replace(&mut self.slots, vec![EMPTY; size].into_boxed_slice()) {
+            if slot != EMPTY && since.has(slot) {
+                self.place(slot, since);
             }
         }
     }
@@ -113,30 +102,34 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        /// Few tags and many numbers, so that searches run into each other, also around the end.
+        /// Few tags and many numbers, so that searches run into each other, also around the end; and numbers
+        /// that wrap.
         #[test]
-        fn it_holds_what_a_map_holds(steps in prop::collection::vec((any::<bool>(), 0u32..40), 0..400)) {
+        fn it_holds_what_a_map_holds(steps in prop::collection::vec((0..4u32, 0..9u32), 0..400)) {
             let tag = |number: u32| Tag::new(u64::from(number % 7).wrapping_mul(0x1_fff3));
-            let (mut table, mut map) = (Table::default(), BTreeMap::new());
-            for (add, number) in steps {
-                if !add {
-                    table.remove(tag(number), number);
-                    map.remove(&number);
-                } else if map.insert(number, ()).is_none() {
-                    table.insert(tag(number), number);
+            let (mut table, mut map) = (Table::default(), BTreeSet::new());
+            let (mut first, mut next) = (u64::from(u32::MAX) - 100, u64::from(u32::MAX) - 100);
+            for (go, come) in steps {
+                first = next.min(first + u64::from(go));
+                let since = Since(first as u32);
+                map.retain(|number| *number >= first);
+                for _ in 0..come {
+                    table.insert(tag(next as u32), next as u32, since);
+                    map.insert(next);
+                    next += 1;
                 }
-                prop_assert_eq!(table.len, map.len());
-                for number in 0..40 {
-                    let found = table.find(tag(number), |other| other == number);
-                    prop_assert_eq!(found.is_some(), map.contains_key(&number));
+                for number in first.saturating_sub(20)..next + 5 {
+                    let found = table.find(tag(number as u32), since, |other| other == number as u32);
+                    prop_assert_eq!(found.is_some(), map.contains(&number));
                 }
+                prop_assert!(table.slots.len() <= (map.len() * 4).next_power_of_two().max(2 * LEAST) * 2);
             }
         }
     }
