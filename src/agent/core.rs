@@ -121,6 +121,9 @@ impl Core {
                 self.take(now, command);
             }
             self.engine.tick(due, &mut self.effects);
+            if let Some(oldest) = self.journal.oldest_by_size() {
+                self.engine.release(now, oldest, &mut self.effects);
+            }
             self.deliver();
             let pinned = self.engine.pinned();
             let oldest = self.journal.retain(now, pinned);

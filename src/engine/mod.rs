@@ -47,6 +47,9 @@ pub use wait::{
 /// ask again from.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 
+/// Waits that are told before their time, at once.
+const RELEASED_AT_ONCE: usize = 256;
+
 /// The number of one opening of a wait: never given out twice, so that what is late for an older opening
 /// of an id cannot touch a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -282,16 +285,31 @@ impl Engine {
             let why = if unarmed { Why::NeverArmed } else { Why::Itself };
             self.end(now, opening, Kind::TimedOut, why, head, out);
         }
-        while let Some(&Beat { due, opening, .. }) = self.beats.front()
-            && due <= now
-        {
-            self.beats.pop_front();
-            if let Some(wait) = self.waits.get(&opening) {
-                out.push(Effect::looked(wait.id, opening, head));
-                self.beats.push_back(Beat { due: now.plus(HEARTBEAT), opening, told: head });
-            }
+        while self.beats.front().is_some_and(|beat| beat.due <= now) {
+            self.beat(now, out);
         }
         self.ended.expire(now);
+    }
+
+    /// Tells waits that hold what is before `oldest` in the log how far they have looked, before it is their
+    /// time: a few at once, since there may be many. Those need it no longer then.
+    pub fn release(&mut self, now: Time, oldest: Position, out: &mut Vec<Effect>) {
+        for _ in 0..RELEASED_AT_ONCE {
+            if self.pinned().is_none_or(|pinned| pinned >= oldest.before()) {
+                return;
+            }
+            self.beat(now, out);
+        }
+    }
+
+    /// Tells the wait whose turn it is how far it has looked.
+    fn beat(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let Some(Beat { opening, .. }) = self.beats.pop_front() else { return };
+        if let Some(wait) = self.waits.get(&opening) {
+            let head = self.index.head();
+            out.push(Effect::looked(wait.id, opening, head));
+            self.beats.push_back(Beat { due: now.plus(HEARTBEAT), opening, told: head });
+        }
     }
 
     /// When [`tick`](Self::tick) next has something to do.

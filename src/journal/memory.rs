@@ -154,6 +154,18 @@ impl MemoryJournal {
         self.log.oldest()
     }
 
+    /// The oldest position that would be kept if no wait held the log; `None` while it is within its size.
+    pub fn oldest_by_size(&self) -> Option<Position> {
+        let mut over = self.bytes.checked_sub(self.retention.bytes).filter(|over| *over > 0)?;
+        let mut oldest = None;
+        for segment in &self.segments {
+            oldest = Some(segment.last.next());
+            let Some(rest) = over.checked_sub(segment.bytes).filter(|rest| *rest > 0) else { break };
+            over = rest;
+        }
+        oldest
+    }
+
     /// When the log next wants to be asked to retain, if nothing is appended before.
     pub fn next_retain(&self) -> Option<Time> {
         let past = Duration::from_nanos(1);
@@ -280,10 +292,12 @@ mod tests {
         let mut journal = journal(20 * RECORD, 40 * RECORD);
         send(&mut journal, 0..30);
         assert_eq!(journal.retain(at(30), Some(Position(4))), Position(5), "what is after the place stays");
+        assert_eq!(journal.oldest_by_size(), Some(Position(11)));
         send(&mut journal, 30..60);
         assert_eq!(journal.retain(at(60), Some(Position(4))), Position(21), "held_bytes is the end of it");
         assert_eq!(journal.bytes(), 40 * RECORD);
         assert_eq!(journal.retain(at(60), None), Position(41));
+        assert_eq!(journal.oldest_by_size(), None);
     }
 
     #[test]

@@ -151,6 +151,25 @@ fn every_30_s_a_stream_is_told_how_far_its_wait_has_looked() {
 }
 
 #[test]
+fn waits_that_hold_a_log_over_its_size_are_told_before_their_time_how_far_they_have_looked() {
+    let mut world = World::new();
+    let early = world.open(ask(&["a"]));
+    world.send_all(vec![completed("other"), completed("other"), completed("other")]);
+    let late = world.open(Ask { id: wait_id(2), ..ask(&["a"]) });
+    let mut out = Vec::new();
+    world.pass(secs(1));
+    assert_eq!(world.engine.pinned(), Some(Position(0)));
+    world.engine.release(world.now, Position(1), &mut out);
+    assert_eq!(out, [], "nothing that is to go is held");
+    world.engine.release(world.now, Position(3), &mut out);
+    assert_eq!(out, [Effect::looked(wait_id(1), early, Position(3))]);
+    assert_eq!(world.engine.pinned(), Some(Position(3)));
+    assert_eq!(world.engine.next_wake(), Some(at(30)), "the other's heartbeat");
+    assert_eq!(world.pass(secs(30)), [at(30), at(31)]);
+    assert_eq!((world.told(early).len(), world.told(late).len()), (2, 2));
+}
+
+#[test]
 fn a_late_heartbeat_is_told_once_and_the_next_is_30_s_after_it() {
     let mut world = World::new();
     let wait = world.open(ask(&["a"]));
