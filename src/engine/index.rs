@@ -4,6 +4,7 @@
 //! look-up follows the chain of one key, not all that the instance has had.
 
 use std::collections::{HashMap, VecDeque};
+use std::hint::black_box;
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -76,6 +77,12 @@ impl Index {
 
     pub(super) fn head(&self) -> Position {
         self.head
+    }
+
+    /// Gets ready to add an event with this key.
+    pub(super) fn expect(&self, hash: KeyHash) {
+        let newest = self.tables.back().map(|table| &table.newest);
+        black_box(newest.and_then(|newest| newest.find(hash.bits(), |&number| black_box(number) == END)));
     }
 
     pub(super) fn add_event(&mut self, position: Position, event: &events::Entry, received_at: Time) {

@@ -23,6 +23,7 @@ mod tests;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hint::black_box;
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -169,6 +170,7 @@ impl Engine {
 
     /// Takes in a committed batch: finds the waits that each event answers. Gives a disposition for each.
     pub fn commit(&mut self, batch: &Committed<Events>, out: &mut Vec<Effect>) -> Vec<Disposition> {
+        self.expect(batch.records());
         let events = batch.records().iter().zip(batch.verdicts());
         events
             .map(|(event, verdict)| match *verdict {
@@ -368,6 +370,15 @@ impl Engine {
         let mut waits: Vec<_> = self.ended.of_instance(instance).cloned().collect();
         waits.extend(self.list(Some(instance), Opening(0), usize::MAX));
         waits
+    }
+
+    /// Gets ready to look up the keys of many events: the memory that this needs is then fetched at once.
+    fn expect(&self, events: &Events) {
+        for event in events.iter() {
+            let same = |waiters: &Waiters| black_box(waiters).hash == event.hash;
+            black_box(self.by_key.find(event.hash.bits(), same).is_some());
+            self.index.expect(event.hash);
+        }
     }
 
     /// Shows an event to the waits that wait for its key. Gives how many keys it met or failed.
