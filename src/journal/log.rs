@@ -4,9 +4,10 @@
 //! to clone a few handles, and a segment that was dropped lives on while a reader holds its blocks.
 
 use std::collections::VecDeque;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio::sync::watch;
 
 use super::record::{Damaged, Raw};
@@ -27,7 +28,8 @@ pub struct Block {
 }
 
 impl Block {
-    fn last(&self) -> Position {
+    /// The last one's position.
+    pub fn last(&self) -> Position {
         Position(self.first.0 + u64::from(self.count) - 1)
     }
 
@@ -41,11 +43,18 @@ impl Block {
     }
 }
 
-/// The place asked for is no longer in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expired {
-    /// The oldest place that there is.
-    pub oldest: Position,
+/// The log could not be read from a place on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// The place is no longer in it.
+    #[error("the log reaches back to {oldest} only")]
+    Expired {
+        /// The oldest place that there is.
+        oldest: Position,
+    },
+    /// What is there is not what was written.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// The log, shared by whoever appends and all who read.
@@ -85,7 +94,7 @@ impl Log {
 
     /// The oldest position kept; the head's next if none is.
     pub fn oldest(&self) -> Position {
-        self.read().oldest
+        self.blocks().oldest
     }
 
     /// A place in this log.
@@ -98,18 +107,19 @@ impl Log {
         self.head.subscribe()
     }
 
-    /// The committed block that holds the record after `after`, or `None` at the head.
+    /// Some committed blocks in their order, from the one on that holds the record after `after`; none at the
+    /// head.
     ///
     /// # Errors
     ///
-    /// If that record has been dropped.
-    pub fn block_after(&self, after: Position) -> Result<Option<Block>, Expired> {
-        let log = self.read();
+    /// If that record has been dropped, or cannot be read.
+    pub async fn read(self: &Arc<Self>, after: Position) -> Result<VecDeque<Block>, ReadError> {
+        let log = self.blocks();
         if after < log.oldest.before() {
-            return Err(Expired { oldest: log.oldest.before() });
+            return Err(ReadError::Expired { oldest: log.oldest.before() });
         }
         let at = log.blocks.partition_point(|block| block.last() <= after);
-        Ok(log.blocks.get(at).cloned())
+        Ok(log.blocks.get(at).cloned().into_iter().collect())
     }
 
     /// Appends what was committed, and moves the head.
@@ -128,7 +138,7 @@ impl Log {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Blocks> {
+    fn blocks(&self) -> RwLockReadGuard<'_, Blocks> {
         // A panic while it was held left the list whole: every change to it is one call.
         self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -225,6 +225,7 @@ impl MemoryJournal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::ReadError;
     use super::*;
     use crate::event::{Caller, Event, InstanceId, KeyRef};
 
@@ -328,20 +329,20 @@ mod tests {
         assert_eq!(commit(&mut journal, 101), [Verdict::New(Position(2))]);
     }
 
-    #[test]
-    fn readers_see_what_is_committed_and_are_told_when_the_head_moves() {
+    #[tokio::test]
+    async fn readers_see_what_is_committed_and_are_told_when_the_head_moves() {
         let mut journal = journal(1 << 30, 1 << 30);
         let head = journal.log().watch_head();
         let caller = Caller { uid: 7, operator: false };
         send(&mut journal, 0..2);
         journal.commit_cancel(at(2), CancelInstance { instance: VM, caller, why: "deleted".to_owned() });
         assert_eq!((journal.log().head(), *head.borrow()), (Position(3), Position(3)));
-        let block =
-            journal.log().block_after(Position(2)).expect("nothing was dropped").expect("it is there");
-        let records: Result<Vec<_>, _> = block.records(Position(0)).collect();
+        let blocks = journal.log().read(Position(2)).await.expect("nothing was dropped");
+        let records: Result<Vec<_>, _> = blocks[0].records(Position(0)).collect();
         assert_eq!(records.expect("whole records").len(), 1);
-        assert!(journal.log().block_after(Position(3)).expect("nothing was dropped").is_none());
+        assert!(journal.log().read(Position(3)).await.expect("nothing was dropped").is_empty());
         journal.retain(at(100), None);
-        assert!(journal.log().block_after(Position(2)).is_err());
+        let gone = journal.log().read(Position(2)).await.expect_err("it was dropped");
+        assert_eq!(gone, ReadError::Expired { oldest: Position(3) });
     }
 }

@@ -71,15 +71,17 @@ pub async fn page(
     let mut entries = Vec::new();
     let mut records = 0;
     loop {
-        let step = scan.step(|found| {
-            let (place, what) = record(found);
-            if is_past(place) {
-                entries.push((place, what));
-                records += 1;
-            }
-            // One more than fits, to know whether there is another page.
-            records <= size
-        })?;
+        let step = scan
+            .step(|found| {
+                let (place, what) = record(found);
+                if is_past(place) {
+                    entries.push((place, what));
+                    records += 1;
+                }
+                // One more than fits, to know whether there is another page.
+                records <= size
+            })
+            .await?;
         match step {
             Step::Moved => yield_now().await,
             Step::AtHead | Step::Enough => break,

@@ -17,14 +17,16 @@ pub async fn page(mut scan: Scan, size: usize) -> Result<proto::ListEventsRespon
     let mut events = Vec::new();
     let mut bytes = PageSize::default();
     let more = loop {
-        let step = scan.step(|found| {
-            if let Found::Event(position, event) = found {
-                let event = convert::to_event(position, &event);
-                bytes.add(&event);
-                events.push(event);
-            }
-            events.len() < size && bytes.has_room()
-        })?;
+        let step = scan
+            .step(|found| {
+                if let Found::Event(position, event) = found {
+                    let event = convert::to_event(position, &event);
+                    bytes.add(&event);
+                    events.push(event);
+                }
+                events.len() < size && bytes.has_room()
+            })
+            .await?;
         match step {
             // A log may hold millions of records that do not fit; others are to be served between them.
             Step::Moved => yield_now().await,

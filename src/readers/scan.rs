@@ -1,5 +1,6 @@
 //! A reader's way through the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tonic::Code;
@@ -7,7 +8,7 @@ use tracing::error;
 
 use crate::engine::OpenError;
 use crate::event::{Cursor, InstanceId, Position};
-use crate::journal::log::{Expired, Log};
+use crate::journal::log::{Block, Log, ReadError};
 use crate::journal::record::{CancelRecord, EventRecord, Raw, Record};
 use crate::proto::reason::Code as Reason;
 use crate::status::Refusal;
@@ -26,6 +27,8 @@ pub struct Scan {
     log: Arc<Log>,
     filter: Filter,
     at: Position,
+    /// Blocks that were read and not yet looked at to their end.
+    ready: VecDeque<Block>,
     /// It was asked for from the oldest record on, whichever that is, and has found nothing yet.
     from_oldest: bool,
 }
@@ -53,7 +56,7 @@ pub enum Found<'a> {
 impl Scan {
     /// A scan from after a place on.
     pub fn new(log: Arc<Log>, filter: Filter, after: Position) -> Self {
-        Self { log, filter, at: after, from_oldest: false }
+        Self { log, filter, at: after, ready: VecDeque::new(), from_oldest: false }
     }
 
     /// A scan of all that the log has.
@@ -82,16 +85,18 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// If what comes next has been dropped meanwhile.
-    pub fn step(&mut self, mut take: impl FnMut(Found<'_>) -> bool) -> Result<Step, Refusal> {
-        let block = match self.log.block_after(self.at) {
-            Err(expired) if self.from_oldest => {
-                self.at = expired.oldest;
-                return Ok(Step::Moved);
+    /// If what comes next has been dropped meanwhile, or cannot be read.
+    pub async fn step(&mut self, mut take: impl FnMut(Found<'_>) -> bool + Send) -> Result<Step, Refusal> {
+        if self.ready.is_empty() {
+            match self.log.read(self.at).await {
+                Err(ReadError::Expired { oldest }) if self.from_oldest => {
+                    self.at = oldest;
+                    return Ok(Step::Moved);
+                }
+                read => self.ready = read.map_err(|error| self.refuse(error))?,
             }
-            found => found.map_err(|expired| self.expired(expired))?,
-        };
-        let Some(block) = block else { return Ok(Step::AtHead) };
+        }
+        let Some(block) = self.ready.pop_front() else { return Ok(Step::AtHead) };
         let mut take = |found: Found<'_>| {
             self.from_oldest = false;
             take(found)
@@ -109,22 +114,30 @@ impl Scan {
                     !self.filter.names.is_empty() || take(Found::CancelInstance(position, cancel))
                 }
                 Ok(None) => true,
-                Err(damaged) => {
-                    error!(block = %block.first, %damaged, "a block of the log cannot be read");
-                    let message = format!("the log cannot be read past {}: {damaged}", self.at);
-                    return Err(Refusal::new(Code::DataLoss, Reason::LogDamaged, message));
-                }
+                Err(damaged) => return Err(self.refuse(ReadError::Damaged(damaged.to_string()))),
             };
             if !more {
+                if self.at < block.last() {
+                    self.ready.push_front(block.clone());
+                }
                 return Ok(Step::Enough);
             }
         }
         Ok(Step::Moved)
     }
 
-    fn expired(&self, expired: Expired) -> Refusal {
-        let oldest = self.log.cursor(expired.oldest);
-        OpenError::Expired { asked: self.cursor().to_string(), oldest }.into()
+    fn refuse(&self, error: ReadError) -> Refusal {
+        match error {
+            ReadError::Expired { oldest } => {
+                let oldest = self.log.cursor(oldest);
+                OpenError::Expired { asked: self.cursor().to_string(), oldest }.into()
+            }
+            ReadError::Damaged(damage) => {
+                error!(after = %self.at, damage, "the log cannot be read");
+                let message = format!("the log cannot be read past {}: {damage}", self.at);
+                Refusal::new(Code::DataLoss, Reason::LogDamaged, message)
+            }
+        }
     }
 }
 

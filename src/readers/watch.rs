@@ -62,15 +62,17 @@ async fn follow(
     loop {
         head.mark_unchanged();
         let log = std::sync::Arc::clone(scan.log());
-        let step = scan.step(|found| {
-            if let Found::Event(position, event) = found {
-                ready.push(proto::WatchResponse {
-                    cursor: Some(convert::to_cursor(log.cursor(position))),
-                    event: Some(convert::to_event(position, &event)),
-                });
-            }
-            ready.len() < READY
-        })?;
+        let step = scan
+            .step(|found| {
+                if let Found::Event(position, event) = found {
+                    ready.push(proto::WatchResponse {
+                        cursor: Some(convert::to_cursor(log.cursor(position))),
+                        event: Some(convert::to_event(position, &event)),
+                    });
+                }
+                ready.len() < READY
+            })
+            .await?;
         for message in ready.drain(..) {
             if sender.send(Ok(message)).await.is_err() {
                 return Ok(());
