@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tracing::warn;
 
 use super::events::{Entry, Events};
-use super::ids::{Ids, Seen};
+use super::ids::Ids;
 use super::log::{Block, Log};
 use super::record;
 use super::{Committed, Verdict};
@@ -100,7 +100,7 @@ impl MemoryJournal {
     pub fn commit(&mut self, now: Time, events: Events) -> Committed<Events> {
         self.make_room(now, events.record_bytes());
         let first = self.head.next();
-        self.ids.expect(events.iter().filter(|event| event.digest.is_some()).map(|event| event.id));
+        self.ids.expect(&events);
         let verdicts = events.iter().map(|event| self.append(now, event, events.record(event))).collect();
         self.publish(now, first);
         Committed { verdicts, records: events, received_at: now }
@@ -174,17 +174,12 @@ impl MemoryJournal {
     }
 
     fn append(&mut self, now: Time, event: &Entry, record: &[u8]) -> Verdict {
-        let position = self.head.next();
-        if let Some(digest) = event.digest {
-            match self.ids.look_up(event.id, digest) {
-                Seen::Same(position) => return Verdict::Duplicate(position),
-                Seen::Reused => return Verdict::IdReused,
-                Seen::Never => self.ids.remember(now, event.id, digest, position),
-            }
+        let verdict = self.ids.decide(now, event, self.head.next());
+        if let Verdict::New(position) = verdict {
+            self.buf.extend_from_slice(record);
+            self.head = position;
         }
-        self.buf.extend_from_slice(record);
-        self.head = position;
-        Verdict::New(position)
+        verdict
     }
 
     /// Begins a new segment if what comes does not fit the last one, or that is old enough. A segment is one

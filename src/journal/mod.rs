@@ -7,10 +7,12 @@ pub mod events;
 pub mod ids;
 pub mod log;
 pub mod memory;
+pub mod note;
 pub mod record;
 
 use crate::clock::Time;
-use crate::event::Position;
+use crate::event::{CancelInstance, Position};
+use events::Events;
 
 /// What the journal decided about one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +49,22 @@ impl<T> Committed<T> {
     pub fn received_at(&self) -> Time {
         self.received_at
     }
+}
+
+/// What is handed to whoever appends, with what goes to its answer and comes back.
+#[derive(Debug)]
+pub enum Append<E, C> {
+    /// The events of one request.
+    Events(Events, E),
+    /// A CancelInstance.
+    CancelInstance(CancelInstance, C),
+}
+
+/// The same once it is committed.
+#[derive(Debug)]
+pub enum Appended<E, C> {
+    /// The events of one request.
+    Events(Committed<Events>, E),
+    /// A CancelInstance.
+    CancelInstance(Committed<CancelInstance>, C),
 }

@@ -11,6 +11,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use self::table::{Since, Table, Tag};
+use super::Verdict;
+use super::events::{Entry, Events};
 use crate::clock::Time;
 use crate::event::{EventId, Position};
 
@@ -75,12 +77,26 @@ impl Ids {
         }
     }
 
-    /// Gets ready to look up many ids: the memory that this needs is then fetched at once.
-    pub fn expect(&self, ids: impl Iterator<Item = EventId>) {
-        black_box(ids.fold(0, |read, id| {
-            let (shard, tag) = self.place(id);
+    /// Gets ready to decide about many events: the memory that this needs is then fetched at once.
+    pub fn expect(&self, events: &Events) {
+        let given = events.iter().filter(|event| event.digest.is_some());
+        black_box(given.fold(0, |read, event| {
+            let (shard, tag) = self.place(event.id);
             read ^ self.tables[shard].touch(tag)
         }));
+    }
+
+    /// Decides whether an event is new; then it gets the position `next`, and its id is remembered. One whose
+    /// sender gave no id always is.
+    pub fn decide(&mut self, now: Time, event: &Entry, next: Position) -> Verdict {
+        if let Some(digest) = event.digest {
+            match self.look_up(event.id, digest) {
+                Seen::Same(position) => return Verdict::Duplicate(position),
+                Seen::Reused => return Verdict::IdReused,
+                Seen::Never => self.remember(now, event.id, digest, next),
+            }
+        }
+        Verdict::New(next)
     }
 
     /// What is known of `id`, for an event whose content has this digest.
@@ -116,6 +132,20 @@ impl Ids {
         self.tables[shard].insert(tag, number, Since(self.first));
     }
 
+    /// Takes back the newest `count` ids: their events could not be written.
+    pub fn take_back(&mut self, count: usize) {
+        for _ in 0..count {
+            while self.chunks.back().is_some_and(|chunk| chunk.ids.is_empty()) {
+                self.chunks.pop_back();
+            }
+            let Some(taken) = self.chunks.back_mut().and_then(|chunk| chunk.ids.pop()) else { return };
+            self.len -= 1;
+            let number = self.first.wrapping_add(self.len as u32);
+            let (shard, tag) = self.place(taken.id);
+            self.tables[shard].take_back(tag, number, Since(self.first));
+        }
+    }
+
     /// Forgets what is older than the window. A chunk goes as a whole, once its newest id is that old.
     pub fn expire(&mut self, now: Time) {
         let horizon = now.minus(self.window);
@@ -137,6 +167,16 @@ impl Ids {
     /// How many were forgotten because of their number, before their time.
     pub fn dropped_early(&self) -> u64 {
         self.dropped_early
+    }
+
+    /// The ids that are remembered of events from `first` to `last`, in their order.
+    pub fn of(&self, first: Position, last: Position) -> impl Iterator<Item = (EventId, u64, Position)> {
+        let before = |chunk: &Chunk| chunk.ids.last().is_none_or(|id| id.position < first);
+        let chunks = self.chunks.range(self.chunks.partition_point(before)..);
+        let ids = chunks.flat_map(|chunk| &chunk.ids);
+        ids.skip_while(move |id| id.position < first)
+            .take_while(move |id| id.position <= last)
+            .map(|id| (id.id, id.digest, id.position))
     }
 
     fn forget_chunk(&mut self) -> Vec<Remembered> {
@@ -196,6 +236,24 @@ mod tests {
         ids.expire(at(100));
         assert!(ids.is_empty());
         assert_eq!(ids.dropped_early(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_seen_and_what_came_before_it_still_is() {
+        let mut ids = Ids::new(Duration::from_secs(10), 1_000_000);
+        for round in 0..3 {
+            for n in 0..3_000 {
+                assert_eq!(ids.look_up(id(n), 0), Seen::Never, "id {n} in round {round}");
+                ids.remember(at(0), id(n), 0, Position(n as u64));
+            }
+            ids.take_back(2_500);
+            for n in 0..3_000 {
+                let known = ids.look_up(id(n), 0) == Seen::Same(Position(n as u64));
+                assert_eq!(known, n < 500, "id {n} in round {round}");
+            }
+            ids.take_back(500);
+            assert!(ids.is_empty());
+        }
     }
 
     #[test]

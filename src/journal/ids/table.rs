@@ -72,6 +72,19 @@ impl Table {
         self.place(u64::from(tag.0) << 32 | u64::from(number), since);
     }
 
+    /// Takes back a number that was added: its slot is as one whose number has gone.
+    pub(super) fn take_back(&mut self, tag: Tag, number: u32, since: Since) {
+        let (mask, mut at) = (self.slots.len() - 1, self.home(tag));
+        let slot = u64::from(tag.0) << 32 | u64::from(number);
+        while self.slots[at] != EMPTY {
+            if self.slots[at] == slot {
+                self.slots[at] = slot >> 32 << 32 | u64::from(since.0.wrapping_sub(1));
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
     /// Where the search for a tag begins. Its lowest bit is always set, and says nothing.
     fn home(&self, tag: Tag) -> usize {
         (tag.0 >> 1) as usize & self.slots.len().wrapping_sub(1)
