@@ -3,18 +3,21 @@
 //! A flag is stronger than the environment, and that is stronger than the file. All three set the same
 //! options: `--max-waits 5000`, `WAKEFUL_MAX_WAITS=5000`, `max_waits = 5000`.
 
+mod values;
+
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::journal::memory::Retention;
 use crate::{engine, paths};
+
+pub use self::values::{Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Span, Switch};
 
 /// A setting that cannot be used.
 #[derive(Debug, Error)]
@@ -59,111 +62,6 @@ pub enum ConfigError {
     },
 }
 
-/// A span of time, written `1500ms`, `30s`, `5m`, `1h`.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let malformed = |_| format!("{text:?} is not a span of time, such as 1500ms, 30s, 5m or 1h");
-        humantime::parse_duration(text).map(Self).map_err(malformed)
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
-}
-
-/// A number of bytes, written `4096`, `64KiB`, `256MiB`, `1GiB`.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-pub struct Bytes(pub u64);
-
-const BYTE_UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-
-impl FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unit = BYTE_UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
-        let (number, bits) = unit.unwrap_or((text, 0));
-        let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << bits));
-        bytes
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not a number of bytes, such as 4096, 64KiB, 256MiB or 1GiB"))
-    }
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = BYTE_UNITS.iter().find(|(_, bits)| self.0 > 0 && self.0.trailing_zeros() >= *bits);
-        match whole {
-            Some((unit, bits)) => write!(f, "{}{unit}", self.0 >> bits),
-            None => self.0.fmt(f),
-        }
-    }
-}
-
-/// What is on disk before an event is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing: the log is in memory, and is gone when the agent stops.
-    None,
-}
-
-impl FromStr for Durability {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::None),
-            "sync" | "os" => {
-                Err(format!("{text} needs the journal, which this version does not have; only none is there"))
-            }
-            _ => Err(format!("{text:?} is not a durability; only none is there")),
-        }
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("none")
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is not a log format: text or json")),
-        }
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
-    }
-}
-
 /// From a table of options, the struct that is read from flags, environment and file, and the one that the
 /// agent runs by.
 macro_rules! options {
@@ -177,6 +75,8 @@ macro_rules! options {
                 #[arg(
                     long,
                     value_name = value_name(stringify!($type)),
+                    num_args = if stringify!($type) == "Switch" { 0..=1 } else { 1..=1 },
+                    default_missing_value = "true",
                     env = env_name(stringify!($name)),
                     help = concat!($help, " [default: ", $default, $("; from ", $low, " to ", $high,)? "]"),
                 )]
@@ -239,9 +139,12 @@ macro_rules! options {
 
 options! {
     listen: SocketAddr = "127.0.0.1:7420"; "Where to take events in over gRPC; loopback only. Port 0: a free one"
-    socket: SocketPath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
+    socket: FilePath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
     host: HostName = "the machine's name"; "The name of this host"
-    durability: Durability = "none"; "What is on disk before an event is acknowledged. none: nothing, the log is in memory and a crash or a stop loses it all"
+    data_dir: FilePath = "wakeful in the state folder"; "The folder of the log"
+    durability: Durability = "none"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
+    repair: Switch = "false"; "Start also from a log that is damaged, without what cannot be read; the log gets a new id. For one start"
+    cancel_on_stop: Switch = "false"; "When told to stop, end open waits CANCELLED instead of having their clients ask again of the next process"
     log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
     log_format: LogFormat = "text"; "How log lines look: text or json"
     worker_threads: usize = "0", "0" to "1024"; "Threads that serve; 0: one a core"
@@ -297,6 +200,13 @@ impl Config {
                 text: "without TLS the agent listens on loopback alone, 127.0.0.1:7420 say".into(),
             });
         }
+        if self.durability != Durability::None {
+            return Err(ConfigError::NotPossible {
+                option: "durability",
+                value: self.durability.to_string(),
+                text: "it needs the journal, which this version does not have; only none is there".into(),
+            });
+        }
         if self.default_timeout > self.max_timeout {
             return Err(ConfigError::NotPossible {
                 option: "default_timeout",
@@ -330,63 +240,7 @@ impl Config {
     }
 }
 
-/// A path, by default the one that [`paths::socket`] gives.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SocketPath(pub PathBuf);
-
-impl FromStr for SocketPath {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for SocketPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(f)
-    }
-}
-
-/// A host's name.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HostName(pub String);
-
-impl FromStr for HostName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        crate::event::check_name(text).map_err(|invalid| invalid.to_string())?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A filter for log lines.
-#[derive(Clone, PartialEq, Eq)]
-pub struct LogLevel(pub String);
-
-impl FromStr for LogLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        tracing_subscriber::EnvFilter::try_new(text).map_err(|error| format!("{text:?}: {error}"))?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The value that a table entry's text stands for. Two of them say in words what is only known on the
+/// The value that a table entry's text stands for. Three of them say in words what is only known on the
 /// machine.
 fn default_of<T: FromStr<Err: fmt::Display>>(
     option: &'static str,
@@ -394,6 +248,7 @@ fn default_of<T: FromStr<Err: fmt::Display>>(
 ) -> Result<T, ConfigError> {
     let text = match option {
         "socket" => paths::socket().display().to_string(),
+        "data_dir" => paths::data_dir().display().to_string(),
         "host" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         _ => text.to_owned(),
     };
@@ -409,14 +264,16 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a string or a number")]
-    enum Text {
+    #[serde(untagged, expecting = "a string, a number, or true or false")]
+    enum Value {
         Text(String),
         Number(u64),
+        Switch(bool),
     }
-    let text = match Text::deserialize(from)? {
-        Text::Text(text) => text,
-        Text::Number(number) => number.to_string(),
+    let text = match Value::deserialize(from)? {
+        Value::Text(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Switch(on) => on.to_string(),
     };
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
@@ -424,7 +281,8 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
 fn value_name(of: &str) -> &'static str {
     match of {
         "SocketAddr" => "ADDR",
-        "SocketPath" => "PATH",
+        "FilePath" => "PATH",
+        "Switch" => "BOOL",
         "HostName" => "NAME",
         "Durability" | "LogFormat" => "KIND",
         "LogLevel" => "LEVEL",
@@ -486,14 +344,5 @@ mod tests {
         let options = Options { max_timeout: Some("1m".parse().unwrap()), ..Options::default() };
         let error = options.resolve().err().unwrap().to_string();
         assert!(error.contains("default_timeout is 5m; max_timeout is 1m"), "{error}");
-    }
-
-    #[test]
-    fn bytes_are_read_as_they_are_written() {
-        for text in ["0", "4097", "64KiB", "256MiB", "1GiB"] {
-            assert_eq!(text.parse::<Bytes>().unwrap().to_string(), text);
-        }
-        assert!("-1".parse::<Bytes>().is_err());
-        assert!("99999999999GiB".parse::<Bytes>().is_err());
     }
 }

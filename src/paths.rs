@@ -21,3 +21,14 @@ pub fn runtime_dir() -> PathBuf {
         _ => env::temp_dir().join(format!("wakeful-{}", uid.as_raw())),
     }
 }
+
+/// The folder of the agent's log: `/var/lib/wakeful` for root; `$XDG_STATE_HOME/wakeful` for others, which is
+/// `~/.local/state/wakeful` where the variable is not set.
+pub fn data_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/wakeful");
+    }
+    let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || env::home_dir().unwrap_or_else(env::temp_dir).join(".local/state");
+    state.unwrap_or_else(home).join("wakeful")
+}

@@ -15,27 +15,69 @@ use super::dispatch::Weight;
 use super::unmatched::Unmatched;
 use crate::clock::Time;
 use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCounts, WaitError, WaitView};
-use crate::event::{Caller, CancelInstance, InstanceId, Key, Position, WaitId};
+use crate::event::{Caller, InstanceId, Key, Position, WaitId};
 use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
+use crate::journal::{Append, Appended};
+use crate::status::Refusal;
 
 /// Effects that there is always room for.
 const KEPT: usize = 16_384;
 
 /// What is handed to the task. Each has where its answer goes.
 pub(super) enum Command {
-    Dispatch { events: Events, weight: Weight, reply: oneshot::Sender<Vec<Disposition>> },
-    Open { ask: Ask, reply: oneshot::Sender<Result<(), OpenError>> },
+    /// To whoever appends to the log, if that is this task.
+    Append(Append<EventsFrom, CancelFrom>),
+    #[expect(dead_code)]
+    /// From whoever does, if that is another: in the order of positions.
+    Appended(Vec<Appended<EventsFrom, CancelFrom>>),
+    #[expect(dead_code)]
+    /// The log begins here now.
+    Dropped(Position),
+    Open {
+        ask: Ask,
+        reply: oneshot::Sender<Result<(), OpenError>>,
+    },
     Close(Opening),
-    Arm { id: WaitId, caller: Caller, reply: oneshot::Sender<Result<Time, WaitError>> },
-    Skip { id: WaitId, caller: Caller, keys: Vec<Key>, reply: oneshot::Sender<Result<u32, WaitError>> },
-    Cancel { id: WaitId, caller: Caller, why: String, reply: oneshot::Sender<Result<(), WaitError>> },
-    CancelInstance { record: CancelInstance, reply: oneshot::Sender<InstanceCancelled> },
-    List { instance: Option<InstanceId>, after: Opening, most: usize, reply: oneshot::Sender<Vec<WaitView>> },
-    History { instance: InstanceId, reply: oneshot::Sender<Vec<WaitView>> },
+    Arm {
+        id: WaitId,
+        caller: Caller,
+        reply: oneshot::Sender<Result<Time, WaitError>>,
+    },
+    Skip {
+        id: WaitId,
+        caller: Caller,
+        keys: Vec<Key>,
+        reply: oneshot::Sender<Result<u32, WaitError>>,
+    },
+    Cancel {
+        id: WaitId,
+        caller: Caller,
+        why: String,
+        reply: oneshot::Sender<Result<(), WaitError>>,
+    },
+    List {
+        instance: Option<InstanceId>,
+        after: Opening,
+        most: usize,
+        reply: oneshot::Sender<Vec<WaitView>>,
+    },
+    History {
+        instance: InstanceId,
+        reply: oneshot::Sender<Vec<WaitView>>,
+    },
     Report(oneshot::Sender<Report>),
     Stop(oneshot::Sender<()>),
 }
+
+/// Where events came from: their weight, and where their dispositions go.
+pub(super) struct EventsFrom {
+    pub(super) weight: Weight,
+    pub(super) reply: oneshot::Sender<Result<Vec<Disposition>, Refusal>>,
+}
+
+/// Where the answer to a CancelInstance goes.
+pub(super) type CancelFrom = oneshot::Sender<Result<InstanceCancelled, Refusal>>;
 
 /// What a CancelInstance did.
 pub(super) struct InstanceCancelled {
@@ -142,23 +184,17 @@ impl Core {
     fn take(&mut self, now: Time, command: Command) {
         let out = &mut self.effects;
         match command {
-            Command::Dispatch { .. } | Command::Open { .. } | Command::CancelInstance { .. }
-                if self.stopped => {}
-            Command::Dispatch { events, weight, reply } => {
-                let batch = self.journal.commit(now, events);
-                drop(weight);
-                let dispositions = self.engine.commit(&batch, out);
-                let events = batch.records();
-                for (entry, disposition) in events.iter().zip(&dispositions) {
-                    self.counts.count(*disposition);
-                    let Disposition::Retained(position) = disposition else { continue };
-                    let Ok(event) = events.event(entry) else { continue };
-                    self.unmatched.count(now, event.key.name());
-                    debug!(instance = %event.instance, key = %event.key, %position, "nobody waits for it");
-                }
-                self.deliver();
-                let _ = reply.send(dispositions);
+            Command::Append(_) | Command::Appended(_) | Command::Open { .. } if self.stopped => {}
+            Command::Append(append) => {
+                let appended = self.journal.append(now, append);
+                self.commit(now, appended);
             }
+            Command::Appended(batch) => {
+                for appended in batch {
+                    self.commit(now, appended);
+                }
+            }
+            Command::Dropped(oldest) => self.engine.drop_before(oldest),
             Command::Open { ask, reply } => {
                 let opened = self.engine.open(now, ask, out);
                 self.deliver();
@@ -178,12 +214,6 @@ impl Core {
                 self.deliver();
                 let _ = reply.send(cancelled);
             }
-            Command::CancelInstance { record, reply } => {
-                let record = self.journal.commit_cancel(now, record);
-                let waits = self.engine.cancel_instance(&record, out);
-                self.deliver();
-                let _ = reply.send(InstanceCancelled { position: self.journal.log().head(), waits });
-            }
             Command::List { instance, after, most, reply } => {
                 let _ = reply.send(self.engine.list(instance, after, most));
             }
@@ -199,6 +229,34 @@ impl Core {
                 self.deliver();
                 let _ = reply.send(());
             }
+        }
+    }
+
+    /// Takes in what is as durable as it has to be, tells the waits, and only then the one who sent it.
+    fn commit(&mut self, now: Time, appended: Appended<EventsFrom, CancelFrom>) {
+        match appended {
+            Appended::Events(batch, EventsFrom { weight, reply }) => {
+                drop(weight);
+                let dispositions = self.engine.commit(&batch, &mut self.effects);
+                self.count(now, batch.records(), &dispositions);
+                self.deliver();
+                let _ = reply.send(Ok(dispositions));
+            }
+            Appended::CancelInstance(record, reply) => {
+                let waits = self.engine.cancel_instance(&record, &mut self.effects);
+                self.deliver();
+                let _ = reply.send(Ok(InstanceCancelled { position: self.engine.head(), waits }));
+            }
+        }
+    }
+
+    fn count(&mut self, now: Time, events: &Events, dispositions: &[Disposition]) {
+        for (entry, disposition) in events.iter().zip(dispositions) {
+            self.counts.count(*disposition);
+            let Disposition::Retained(position) = disposition else { continue };
+            let Ok(event) = events.event(entry) else { continue };
+            self.unmatched.count(now, event.key.name());
+            debug!(instance = %event.instance, key = %event.key, %position, "nobody waits for it");
         }
     }
 

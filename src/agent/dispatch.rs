@@ -10,11 +10,12 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::core::Command;
+use super::core::EventsFrom;
 use super::{Phase, Shared, stopping};
 use crate::convert;
 use crate::engine::Disposition;
 use crate::event::{EventId, Invalid};
+use crate::journal::Append;
 use crate::journal::events::Events;
 use crate::net::wire::service::event_receiver_server::EventReceiver;
 use crate::net::wire::{self, DispatchResult};
@@ -36,7 +37,7 @@ impl EventReceiver for Receiver {
         request: Request<wire::DispatchRequest>,
     ) -> Result<Response<wire::DispatchResponse>, Status> {
         let mut pending = Pending::hand_over(&self.0, request.into_inner())?;
-        let dispositions = (&mut pending.answer).await.map_err(|_| stopping())?;
+        let dispositions = (&mut pending.answer).await.map_err(|_| stopping())??;
         Ok(Response::new(pending.into_response(&self.0, dispositions)))
     }
 
@@ -87,7 +88,7 @@ impl Drop for Weight {
 struct Pending {
     /// One for each event.
     results: Vec<Known>,
-    answer: oneshot::Receiver<Vec<Disposition>>,
+    answer: oneshot::Receiver<Result<Vec<Disposition>, Refusal>>,
     bytes: usize,
 }
 
@@ -133,7 +134,7 @@ impl Pending {
         let bytes = events.weight() + results.iter().map(Known::weight).sum::<usize>();
         let (reply, answer) = oneshot::channel();
         let weight = Weight::take(shared, bytes)?;
-        shared.send(Command::Dispatch { events, weight, reply });
+        shared.append(Append::Events(events, EventsFrom { weight, reply }));
         Ok(Self { results, answer, bytes })
     }
 
@@ -242,12 +243,12 @@ impl Stream for Pipeline {
         let Poll::Ready(answer) = Pin::new(&mut first.answer).poll(cx) else { return Poll::Pending };
         let Some(pending) = self.pending.pop_front() else { return Poll::Ready(None) };
         self.pending_bytes -= pending.bytes;
-        Poll::Ready(Some(match answer {
+        Poll::Ready(Some(match answer.unwrap_or_else(|_| Err(stopping())) {
             Ok(dispositions) => Ok(pending.into_response(&self.shared, dispositions)),
-            Err(_) => {
+            Err(refusal) => {
                 self.ended = Some(None);
                 self.pending.clear();
-                Err(stopping().into())
+                Err(refusal.into())
             }
         }))
     }

@@ -25,13 +25,14 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{error, info};
 
-use self::core::{Command, Core};
+use self::core::{CancelFrom, Command, Core, EventsFrom};
 use self::streams::Streams;
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::convert::Bounds;
 use crate::engine::{Engine, Opening};
 use crate::event::{Caller, LogId};
+use crate::journal::Append;
 use crate::journal::log::Log;
 use crate::journal::memory::MemoryJournal;
 use crate::net::listen::{self, ListenError, Peer, Socket};
@@ -80,6 +81,11 @@ impl Shared {
     fn send(&self, command: Command) {
         // It can fail only when the engine's task has ended, and then the process ends.
         let _ = self.core.send(command);
+    }
+
+    /// Hands something to whoever appends to the log.
+    fn append(&self, append: Append<EventsFrom, CancelFrom>) {
+        self.send(Command::Append(append));
     }
 
     /// Hands the engine a command and waits for its answer.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
@@ -10,6 +11,7 @@ use super::streams::WaitStream;
 use super::{Phase, Shared, caller, stopping};
 use crate::convert;
 use crate::event::CancelInstance;
+use crate::journal::Append;
 use crate::proto;
 use crate::proto::waits_server::Waits as Service;
 use crate::status::Refusal;
@@ -82,7 +84,9 @@ impl Service for Waits {
             caller,
             why: convert::why(request.why)?,
         };
-        let cancelled = shared.ask(|reply| Command::CancelInstance { record, reply }).await?;
+        let (reply, cancelled) = oneshot::channel();
+        shared.append(Append::CancelInstance(record, reply));
+        let cancelled = cancelled.await.map_err(|_| stopping())??;
         let waits = cancelled
             .waits
             .into_iter()

@@ -3,13 +3,13 @@
 //! Open a wait, start the work, await its outcome: once `open` has returned, nothing can be missed.
 //!
 //! ```
-//! # use wakeful::{agent::Agent, config::{Options, SocketPath}, event::InstanceId, proto::Event};
+//! # use wakeful::{agent::Agent, config::{Options, FilePath}, event::InstanceId, proto::Event};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let options = Options {
 //! #     listen: Some("127.0.0.1:0".parse()?),
-//! #     socket: Some(SocketPath(dir.path().join("agent.sock"))),
+//! #     socket: Some(FilePath(dir.path().join("agent.sock"))),
 //! #     ..Options::default()
 //! # };
 //! # let running = Agent::start(options.resolve()?).await?;

@@ -342,6 +342,11 @@ impl Engine {
         self.index.drop_before(oldest);
     }
 
+    /// The newest position that it has been shown.
+    pub fn head(&self) -> Position {
+        self.index.head()
+    }
+
     /// How many waits are open.
     pub fn open_waits(&self) -> usize {
         self.waits.len()

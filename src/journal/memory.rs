@@ -11,7 +11,7 @@ use super::events::{Entry, Events};
 use super::ids::Ids;
 use super::log::{Block, Log};
 use super::record;
-use super::{Committed, Verdict};
+use super::{Append, Appended, Committed, Verdict};
 use crate::clock::Time;
 use crate::event::{CancelInstance, LogId, Position};
 
@@ -96,12 +96,23 @@ impl MemoryJournal {
         &self.ids
     }
 
+    /// Decides about what is handed in, and appends what is new.
+    pub fn append<E, C>(&mut self, now: Time, append: Append<E, C>) -> Appended<E, C> {
+        match append {
+            Append::Events(events, with) => Appended::Events(self.commit(now, events), with),
+            Append::CancelInstance(cancel, with) => {
+                Appended::CancelInstance(self.commit_cancel(now, cancel), with)
+            }
+        }
+    }
+
     /// Decides which of the events are new and appends those.
     pub fn commit(&mut self, now: Time, events: Events) -> Committed<Events> {
         self.make_room(now, events.record_bytes());
         let first = self.head.next();
         self.ids.expect(&events);
-        let verdicts = events.iter().map(|event| self.append(now, event, events.record(event))).collect();
+        let verdicts =
+            events.iter().map(|event| self.append_event(now, event, events.record(event))).collect();
         self.publish(now, first);
         Committed { verdicts, records: events, received_at: now }
     }
@@ -173,7 +184,7 @@ impl MemoryJournal {
         self.segments.front().map(|segment| segment.newest.plus(self.retention.age).plus(past).max(soonest))
     }
 
-    fn append(&mut self, now: Time, event: &Entry, record: &[u8]) -> Verdict {
+    fn append_event(&mut self, now: Time, event: &Entry, record: &[u8]) -> Verdict {
         let verdict = self.ids.decide(now, event, self.head.next());
         if let Verdict::New(position) = verdict {
             self.buf.extend_from_slice(record);
