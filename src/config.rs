@@ -14,7 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::journal::memory::Retention;
+use crate::journal::retention::Retention;
 use crate::{engine, paths};
 
 pub use self::values::{Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Span, Switch};

@@ -5,35 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tracing::warn;
 
 use super::events::{Entry, Events};
 use super::ids::Ids;
 use super::log::{Block, Log};
 use super::record;
+use super::retention::{Facts, Goes, Retention, warn_of_drop};
 use super::{Append, Appended, Committed, Verdict};
 use crate::clock::Time;
 use crate::event::{CancelInstance, LogId, Position};
 
-/// A log has so many segments at the least, so that dropping one never drops much of it.
-const SEGMENTS: u64 = 32;
 /// It is asked to retain no more often: what open waits hold would have it asked again at once.
 const RETAIN_EVERY: Duration = Duration::from_secs(1);
-
-/// How much of the log is kept, and of the ids.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// How long events are kept.
-    pub age: Duration,
-    /// How many bytes of records are kept. It wins over the age.
-    pub bytes: u64,
-    /// How many bytes are kept at most for waits that may yet ask from an older place.
-    pub held_bytes: u64,
-    /// How long ids are kept.
-    pub id_window: Duration,
-    /// How many ids are kept. It wins over the window.
-    pub max_ids: usize,
-}
 
 #[derive(Debug)]
 struct Segment {
@@ -41,6 +24,12 @@ struct Segment {
     bytes: u64,
     created: Time,
     newest: Time,
+}
+
+impl Segment {
+    fn facts(&self) -> Facts {
+        Facts { last: self.last, bytes: self.bytes, newest: self.newest }
+    }
 }
 
 /// The log in memory, with the one who decides what is a duplicate.
@@ -134,23 +123,19 @@ impl MemoryJournal {
     pub fn retain(&mut self, now: Time, pinned: Option<Position>) -> Position {
         self.retained_at = now;
         self.ids.expire(now);
-        let horizon = now.minus(self.retention.age);
         let mut oldest = None;
         while let Some(segment) = self.segments.front() {
-            let old = segment.newest < horizon;
-            let over = self.bytes > self.retention.bytes;
-            let needed = pinned.is_some_and(|pinned| pinned < segment.last);
-            let newest = self.segments.len() == 1 && !old;
-            if newest || !(old || over) || (needed && self.bytes <= self.retention.held_bytes) {
+            let only = self.segments.len() == 1;
+            let Some(goes) = self.retention.judge(now, segment.facts(), self.bytes, only, pinned) else {
                 break;
-            }
+            };
             let dropped_from = oldest.unwrap_or_else(|| self.log.oldest());
             let next = segment.last.next();
             self.bytes -= segment.bytes;
-            if !old {
+            if goes == Goes::Early {
                 let dropped = next.0 - dropped_from.0;
                 self.dropped_early += dropped;
-                warn!(dropped, oldest = next.0, "log over its size: events dropped before their time");
+                warn_of_drop(dropped, next);
             }
             self.segments.pop_front();
             oldest = Some(next);
@@ -167,14 +152,7 @@ impl MemoryJournal {
 
     /// The oldest position that would be kept if no wait held the log; `None` while it is within its size.
     pub fn oldest_by_size(&self) -> Option<Position> {
-        let mut over = self.bytes.checked_sub(self.retention.bytes).filter(|over| *over > 0)?;
-        let mut oldest = None;
-        for segment in &self.segments {
-            oldest = Some(segment.last.next());
-            let Some(rest) = over.checked_sub(segment.bytes).filter(|rest| *rest > 0) else { break };
-            over = rest;
-        }
-        oldest
+        self.retention.oldest_by_size(self.bytes, self.segments.iter().map(Segment::facts))
     }
 
     /// When the log next wants to be asked to retain, if nothing is appended before.
@@ -196,8 +174,7 @@ impl MemoryJournal {
     /// Begins a new segment if what comes does not fit the last one, or that is old enough. A segment is one
     /// allocation, which its blocks share.
     fn make_room(&mut self, now: Time, bytes: usize) {
-        let limit = self.retention.bytes / SEGMENTS;
-        let span = self.retention.age / SEGMENTS as u32;
+        let (limit, span) = (self.retention.segment_bytes(), self.retention.segment_span());
         let fits = self.segments.back().is_some_and(|segment| {
             segment.bytes + bytes as u64 <= limit && now.since(segment.created) <= span
         });

@@ -3,12 +3,24 @@
 //! Whoever appends gives out positions and decides what is a duplicate. What may be answered only after
 //! it is as durable as the agent promises is a [`Committed`], and only this module makes those.
 
+pub mod disk;
 pub mod events;
+#[allow(dead_code)]
+mod gather;
 pub mod ids;
+pub mod ids_file;
+mod keeper;
 pub mod log;
 pub mod memory;
+pub mod meta;
 pub mod note;
 pub mod record;
+pub mod recovery;
+pub mod retention;
+pub mod scan;
+pub mod segment;
+pub mod segments;
+pub mod store;
 
 use crate::clock::Time;
 use crate::event::{CancelInstance, Position};

@@ -166,7 +166,7 @@ fn an_outcome_is_given_again_only_to_the_same_user_for_the_same_instance_and_key
 #[test]
 fn an_outcome_is_given_again_also_when_the_log_no_longer_reaches_back_or_no_more_waits_may_open() {
     let limits = Limits { waits: 1, ..LIMITS };
-    let mut world = World::with(limits, crate::journal::memory::Retention { age: secs(60), ..RETENTION });
+    let mut world = World::with(limits, crate::journal::retention::Retention { age: secs(60), ..RETENTION });
     let first = world.open(ask(&["a"]));
     world.send(completed("a"));
     world.pass(secs(100));

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::{Ask, Effect, KeyState::*, Kind, OpenError, Opening, Start};
 use crate::event::{Cursor, LogId, Position};
-use crate::journal::memory::Retention;
+use crate::journal::retention::Retention;
 
 fn after(world: &World, position: u64, keys: &[&str]) -> Ask {
     Ask { start: Start::After(world.cursor(position)), ..ask(keys) }

@@ -14,7 +14,7 @@ use super::world::{
 use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Opening, Start};
 use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, Status};
 use crate::journal::Verdict;
-use crate::journal::memory::Retention;
+use crate::journal::retention::Retention;
 
 const KEYS: [&str; 3] = ["vif", "vif:1", "vol"];
 

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::{Ask, Disposition, KeyState::*, Kind, Limits, Opened, Resume, Start};
 use crate::event::Position;
-use crate::journal::memory::Retention;
+use crate::journal::retention::Retention;
 
 #[test]
 fn an_event_sent_before_the_wait_first_opened_is_stale_and_the_key_stays_open() {

@@ -14,7 +14,8 @@ use crate::event::{
     Caller, CancelInstance, Cursor, Event, EventId, InstanceId, Key, KeyRef, Position, Status, WaitId,
 };
 use crate::journal::events::Events;
-use crate::journal::memory::{MemoryJournal, Retention};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::retention::Retention;
 use crate::journal::{Committed, Verdict};
 
 pub(super) const VM: InstanceId = InstanceId(Uuid::from_u128(0xa));

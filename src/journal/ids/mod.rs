@@ -154,6 +154,11 @@ impl Ids {
         }
     }
 
+    /// The position of the oldest that is remembered.
+    pub fn oldest(&self) -> Option<Position> {
+        self.chunks.front()?.ids.first().map(|id| id.position)
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.len
