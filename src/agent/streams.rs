@@ -67,7 +67,7 @@ struct Unread {
     dropped: u32,
     last: Option<Last>,
     /// What the keys had come to in the last message that was taken out.
-    answers: Box<[Answer]>,
+    answers: Arc<[Answer]>,
     reader: Option<Waker>,
 }
 
@@ -131,7 +131,7 @@ impl Unread {
 
     fn apply(&mut self, change: Option<(u16, Answer)>) {
         if let Some((key, answer)) = change
-            && let Some(place) = self.answers.get_mut(usize::from(key))
+            && let Some(place) = Arc::make_mut(&mut self.answers).get_mut(usize::from(key))
         {
             *place = answer;
         }

@@ -23,6 +23,7 @@ mod tests;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -89,6 +90,8 @@ pub struct Limits {
     pub instance_waits: usize,
     /// Ended waits remembered.
     pub ended_waits: usize,
+    /// Bytes of them remembered.
+    pub ended_bytes: u64,
     /// How long an ended wait is remembered.
     pub ended_age: Duration,
     /// How long a wait may go unarmed.
@@ -162,7 +165,7 @@ impl Engine {
             by_key: HashTable::new(),
             deadlines: BTreeSet::new(),
             beats: VecDeque::new(),
-            ended: Ended::new(limits.ended_waits, limits.ended_age),
+            ended: Ended::new(limits),
             counts: WaitCounts::default(),
         }
     }
@@ -419,7 +422,7 @@ impl Engine {
             Kind::Cancelled => &mut self.counts.cancelled,
         };
         *count += 1;
-        let outcome = Outcome { kind, why, at, answers: wait.answers.clone() };
+        let outcome = Outcome { kind, why, at, answers: Arc::clone(&wait.answers) };
         self.ended.add(WaitView { ended: Some((outcome.clone(), now)), ..wait.view() });
         out.push(Effect::Outcome { id: wait.id, opening: wait.opening, outcome });
     }

@@ -1,6 +1,7 @@
 //! Opening a wait: from where it looks, what it finds there, and whether there is room for it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -176,6 +177,6 @@ fn registered(wait: &WaitView, opening: Opening, at: Position) -> Effect {
         at,
         deadline: wait.deadline,
         opened: wait.opened,
-        answers: wait.answers.clone(),
+        answers: Arc::clone(&wait.answers),
     }
 }

@@ -136,7 +136,7 @@ pub struct Outcome {
     /// The last position looked at.
     pub at: Position,
     /// In the order of the keys.
-    pub answers: Box<[Answer]>,
+    pub answers: Arc<[Answer]>,
 }
 
 /// Why an event changed nothing.
@@ -161,7 +161,7 @@ pub enum Effect {
         deadline: Time,
         opened: Opened,
         /// In the order of the keys.
-        answers: Box<[Answer]>,
+        answers: Arc<[Answer]>,
     },
     /// An event came on one of its keys; or, without one, it has looked this far.
     Progress {
@@ -206,7 +206,7 @@ pub struct WaitView {
     pub instance: InstanceId,
     pub uid: u32,
     pub keys: Arc<[Key]>,
-    pub answers: Box<[Answer]>,
+    pub answers: Arc<[Answer]>,
     pub policy: FailurePolicy,
     pub opened: Opened,
     pub opened_at: Time,
@@ -224,7 +224,8 @@ pub(super) struct Wait {
     pub(super) uid: u32,
     keys: Arc<[Key]>,
     pub(super) hashes: Box<[KeyHash]>,
-    pub(super) answers: Box<[Answer]>,
+    /// Shared with what the wait's stream is told and with its views: copied when it next changes.
+    pub(super) answers: Arc<[Answer]>,
     policy: FailurePolicy,
     in_progress_fails: bool,
     pub(super) opened: Opened,
@@ -252,7 +253,7 @@ impl Wait {
             uid: ask.uid,
             hashes: ask.keys.iter().map(|key| KeyHash::of(ask.instance, key.as_ref())).collect(),
             answers: match ask.resume {
-                Some(resume) => resume.answers,
+                Some(resume) => resume.answers.into(),
                 None => vec![Answer::default(); ask.keys.len()].into(),
             },
             keys: ask.keys,
@@ -268,7 +269,7 @@ impl Wait {
 
     /// Takes in an event on one of its keys, and tells its stream. `at` is how far it has now looked.
     pub(super) fn see(&mut self, key: u16, event: EventBrief, at: Position, out: &mut Vec<Effect>) -> Seen {
-        let answer = &mut self.answers[usize::from(key)];
+        let mut answer = self.answers[usize::from(key)];
         if answer.state == KeyState::Skipped {
             return Seen { answered: false, end: None };
         }
@@ -280,14 +281,15 @@ impl Wait {
             Status::InProgress => self.in_progress_fails.then_some(KeyState::Failed),
         };
         if let Some(state) = answered {
-            *answer = Answer { state, position: event.position, received_at: event.received_at };
+            answer = Answer { state, position: event.position, received_at: event.received_at };
+            Arc::make_mut(&mut self.answers)[usize::from(key)] = answer;
         }
         out.push(Effect::Progress {
             id: self.id,
             opening: self.opening,
             at,
             event: Some((key, event)),
-            change: answered.map(|_| (key, *answer)),
+            change: answered.map(|_| (key, answer)),
             mark,
         });
         Seen { answered: answered.is_some(), end: answered.and_then(|_| self.end_if_answered()) }
@@ -300,7 +302,7 @@ impl Wait {
             return false;
         };
         let answer = Answer { state: KeyState::Skipped, ..Answer::default() };
-        self.answers[number] = answer;
+        Arc::make_mut(&mut self.answers)[number] = answer;
         out.push(Effect::Progress {
             id: self.id,
             opening: self.opening,
@@ -335,7 +337,7 @@ impl Wait {
     }
 
     pub(super) fn open_keys(&self) -> Vec<Key> {
-        let keys = self.keys.iter().zip(&self.answers);
+        let keys = self.keys.iter().zip(&*self.answers);
         keys.filter(|(_, answer)| answer.state == KeyState::Open).map(|(key, _)| key.clone()).collect()
     }
 
@@ -346,7 +348,7 @@ impl Wait {
             instance: self.instance,
             uid: self.uid,
             keys: Arc::clone(&self.keys),
-            answers: self.answers.clone(),
+            answers: Arc::clone(&self.answers),
             policy: self.policy,
             opened: self.opened,
             opened_at: self.opened_at,

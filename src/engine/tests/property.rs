@@ -115,7 +115,14 @@ fn setup() -> impl Strategy<Value = Setup> {
     let limits = (1..6usize, 1..4usize, 0..4usize);
     let sizes = (prop_oneof![Just(300u64), Just(1 << 20)], prop_oneof![Just(0u64), Just(700), Just(1 << 20)]);
     (limits, sizes).prop_map(|((waits, instance_waits, ended_waits), (bytes, held_bytes))| Setup {
-        limits: Limits { waits, instance_waits, ended_waits, ended_age: secs(60), max_unarmed: secs(50) },
+        limits: Limits {
+            waits,
+            instance_waits,
+            ended_waits,
+            ended_age: secs(60),
+            max_unarmed: secs(50),
+            ended_bytes: u64::MAX,
+        },
         retention: Retention { age: secs(60), bytes, held_bytes, ..RETENTION },
     })
 }
@@ -335,7 +342,8 @@ impl Both {
     /// With the same terms as before: nothing may be lost by it.
     fn open_again(&mut self, older: Opening, ask: Ask) -> Result<(), TestCaseError> {
         let live = self.world.engine.waits.get(&older).map(|wait| wait.answers.clone());
-        let skipped = live.iter().flatten().any(|answer| answer.state == KeyState::Skipped);
+        let skipped =
+            live.iter().flat_map(|live| live.iter()).any(|answer| answer.state == KeyState::Skipped);
         let opening = self.world.numbered(ask.clone()).opening;
         self.open(ask)?;
         if let Some(live) = live
@@ -396,8 +404,8 @@ impl Both {
         prop_assert_eq!(engine.open_waits(), expected.len());
         prop_assert_eq!(open.len(), expected.len());
         for (view, story) in open.iter().zip(&expected) {
-            let state = (view.id, view.opening, &view.answers, view.deadline, view.unarmed);
-            prop_assert_eq!(state, (story.id, story.opening, &story.answers, story.deadline, story.unarmed));
+            let state = (view.id, view.opening, &*view.answers, view.deadline, view.unarmed);
+            prop_assert_eq!(state, (story.id, story.opening, &*story.answers, story.deadline, story.unarmed));
         }
 
         let remembered = model.remembered();

@@ -249,7 +249,7 @@ impl Story {
 
     pub(super) fn end(&mut self, kind: Kind, why: Why, at: Position, when: Ended) {
         if self.end.is_none() {
-            let outcome = Outcome { kind, why, at, answers: self.answers.clone() };
+            let outcome = Outcome { kind, why, at, answers: self.answers.as_ref().into() };
             self.told.push(Effect::Outcome { id: self.id, opening: self.opening, outcome: outcome.clone() });
             self.end = Some(End::Outcome(outcome, when));
         }
