@@ -206,7 +206,7 @@ impl Core {
         for effect in self.effects.drain(..) {
             self.shared.streams.deliver(effect);
         }
-        // What one wait's look into a long log has needed is not kept for the next.
+        // What one large batch has needed is not kept for the next.
         self.effects.shrink_to(KEPT);
     }
 

@@ -174,6 +174,8 @@ pub enum Effect {
         /// The key, by its number, that has changed, and what it has come to.
         change: Option<(u16, Answer)>,
         mark: Mark,
+        /// Progress left out just before this one. What it changed, Registered has.
+        dropped: u32,
     },
     /// It has ended. Nothing follows.
     Outcome { id: WaitId, opening: Opening, outcome: Outcome },
@@ -193,7 +195,7 @@ impl Effect {
     }
 
     pub(super) fn looked(id: WaitId, opening: Opening, at: Position) -> Self {
-        Self::Progress { id, opening, at, event: None, change: None, mark: Mark::default() }
+        Self::Progress { id, opening, at, event: None, change: None, mark: Mark::default(), dropped: 0 }
     }
 }
 
@@ -268,7 +270,13 @@ impl Wait {
     }
 
     /// Takes in an event on one of its keys, and tells its stream. `at` is how far it has now looked.
-    pub(super) fn see(&mut self, key: u16, event: EventBrief, at: Position, out: &mut Vec<Effect>) -> Seen {
+    pub(super) fn see(
+        &mut self,
+        key: u16,
+        event: EventBrief,
+        at: Position,
+        mut tell: impl FnMut(Effect),
+    ) -> Seen {
         let mut answer = self.answers[usize::from(key)];
         if answer.state == KeyState::Skipped {
             return Seen { answered: false, end: None };
@@ -284,13 +292,14 @@ impl Wait {
             answer = Answer { state, position: event.position, received_at: event.received_at };
             Arc::make_mut(&mut self.answers)[usize::from(key)] = answer;
         }
-        out.push(Effect::Progress {
+        tell(Effect::Progress {
             id: self.id,
             opening: self.opening,
             at,
             event: Some((key, event)),
             change: answered.map(|_| (key, answer)),
             mark,
+            dropped: 0,
         });
         Seen { answered: answered.is_some(), end: answered.and_then(|_| self.end_if_answered()) }
     }
@@ -310,6 +319,7 @@ impl Wait {
             event: None,
             change: Some((number as u16, answer)),
             mark: Mark::default(),
+            dropped: 0,
         });
         true
     }
