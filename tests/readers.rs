@@ -17,9 +17,10 @@ use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event_log_client::EventLogClient;
 use wakeful::proto::inspector_client::InspectorClient;
 use wakeful::proto::outcome::Kind;
+use wakeful::proto::waits_client::WaitsClient;
 use wakeful::proto::{
-    Event, EventFilter, ExplainRequest, ListEventsRequest, ListEventsResponse, ListWaitsRequest, WaitRequest,
-    WatchRequest, WatchResponse,
+    CancelInstanceRequest, Event, EventFilter, ExplainRequest, ListEventsRequest, ListEventsResponse,
+    ListWaitsRequest, WaitRequest, WatchRequest, WatchResponse,
 };
 
 async fn list(channel: &Channel, request: ListEventsRequest) -> Result<ListEventsResponse, Status> {
@@ -104,7 +105,7 @@ async fn the_largest_entries_come_in_pages_that_a_usual_client_takes() {
     });
     let listed: Vec<_> = listed.await.into_iter().map(|wait| wait.wait_id).collect();
     assert_eq!(listed, waits.iter().map(Wait::id).collect::<Vec<_>>());
-    for instance in [instance, other] {
+    for instance in [instance, other.clone()] {
         let entries = pages(async |page_token| {
             let instance_uuid = instance.clone();
             let request = ExplainRequest { instance_uuid, page_size: 1_000, page_token };
@@ -113,6 +114,10 @@ async fn the_largest_entries_come_in_pages_that_a_usual_client_takes() {
         });
         assert!([20, 2_000].contains(&entries.await.len()));
     }
+    let cancel = CancelInstanceRequest { instance_uuid: other, ..Default::default() };
+    let reply = WaitsClient::new(agent.unix()).cancel_instance(cancel).await.expect("a reply that it takes");
+    let (named, left_out) = (reply.get_ref().waits.len(), reply.get_ref().waits_left_out);
+    assert!(named > 0 && named + left_out as usize == waits.len(), "{named} and {left_out}");
 }
 
 async fn watch(channel: &Channel, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
