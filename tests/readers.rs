@@ -242,3 +242,39 @@ async fn a_reader_more_than_there_may_be_is_told_when_to_try_again() {
     drop(only);
     until("the place is free", async || watch(&unix, WatchRequest::default()).await.ok()).await;
 }
+
+#[tokio::test]
+async fn explain_tells_the_same_in_the_same_order_in_pages_of_any_size() {
+    let agent = Agent::start(&[]).await;
+    let (unix, tcp, instance) = (agent.unix(), agent.tcp(), uuid());
+    let mut open_waits = Vec::new();
+    for round in 0..6 {
+        let key = format!("e{round}");
+        dispatch(&tcp, vec![event(&instance, "before", ""), event(&uuid(), "other", "")]).await;
+        let mut ends = open(&unix, wait_for(&instance, &[(&key, "")])).await;
+        open_waits.push(open(&unix, wait_for(&instance, &[("never", "")])).await);
+        dispatch(&tcp, vec![event(&instance, "among", ""); 3]).await;
+        dispatch(&tcp, vec![event(&instance, &key, "")]).await;
+        ends.outcome_at_last().await;
+    }
+    // What is of others takes up the log's end.
+    dispatch(&tcp, vec![event(&uuid(), "other", ""); 100]).await;
+    let mut inspector = InspectorClient::new(unix);
+    let mut told = Vec::new();
+    for page_size in [1_000, 1, 2, 3, 7, 47, 48] {
+        let entries = pages(async |page_token| {
+            let request = ExplainRequest { instance_uuid: instance.clone(), page_size, page_token };
+            let page = inspector.explain(request).await?.into_inner();
+            assert!(page.entries.len() <= page_size as usize);
+            Ok((page.entries, page.next_page_token))
+        });
+        told.push((page_size, entries.await));
+    }
+    let (_, whole) = &told[0];
+    assert_eq!(whole.len(), 6 * 8, "five events a round, two waits opened and one ended");
+    let times: Vec<_> = whole.iter().map(|entry| entry.at.map(|at| (at.seconds, at.nanos))).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for (page_size, entries) in &told {
+        assert_eq!(entries, whole, "in pages of {page_size}");
+    }
+}

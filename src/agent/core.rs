@@ -14,7 +14,9 @@ use super::Shared;
 use super::dispatch::Weight;
 use super::unmatched::Unmatched;
 use crate::clock::Time;
-use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCounts, WaitError, WaitView};
+use crate::engine::{
+    Ask, Disposition, Effect, Engine, Moment, Moments, OpenError, Opening, WaitCounts, WaitError, WaitView,
+};
 use crate::event::{Caller, CancelInstance, InstanceId, Key, Position, WaitId};
 use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
@@ -32,7 +34,7 @@ pub(super) enum Command {
     Cancel { id: WaitId, caller: Caller, why: String, reply: oneshot::Sender<Result<(), WaitError>> },
     CancelInstance { record: CancelInstance, reply: oneshot::Sender<InstanceCancelled> },
     List { instance: Option<InstanceId>, after: Opening, most: usize, reply: oneshot::Sender<Vec<WaitView>> },
-    History { instance: InstanceId, reply: oneshot::Sender<Vec<WaitView>> },
+    History { instance: InstanceId, after: Moment, most: usize, reply: oneshot::Sender<Moments> },
     Report(oneshot::Sender<Report>),
     Stop(oneshot::Sender<()>),
 }
@@ -187,8 +189,8 @@ impl Core {
             Command::List { instance, after, most, reply } => {
                 let _ = reply.send(self.engine.list(instance, after, most));
             }
-            Command::History { instance, reply } => {
-                let _ = reply.send(self.engine.history(instance));
+            Command::History { instance, after, most, reply } => {
+                let _ = reply.send(self.engine.moments(instance, after, most));
             }
             Command::Report(reply) => {
                 let _ = reply.send(self.report());

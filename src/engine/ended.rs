@@ -1,10 +1,11 @@
 //! The waits that have ended, for as long as they may be asked about again.
 
 use super::Limits;
-use super::wait::{Answer, Ask, Opened, WaitView, Why};
+use super::wait::{Answer, Ask, Moment, Opened, WaitView, Why};
 use crate::clock::Time;
 use crate::event::{InstanceId, Key, WaitId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 
 pub(super) struct Ended {
     limits: Limits,
@@ -15,7 +16,8 @@ pub(super) struct Ended {
     bytes: u64,
     /// The newest of each id.
     by_id: HashMap<WaitId, u64>,
-    by_instance: HashMap<InstanceId, VecDeque<u64>>,
+    /// Each twice: when it was opened, and when it ended.
+    by_instance: HashMap<InstanceId, BTreeMap<Moment, u64>>,
 }
 
 impl Ended {
@@ -33,7 +35,8 @@ impl Ended {
     pub(super) fn add(&mut self, wait: WaitView) {
         let number = self.first + self.waits.len() as u64;
         self.by_id.insert(wait.id, number);
-        self.by_instance.entry(wait.instance).or_default().push_back(number);
+        let of_instance = self.by_instance.entry(wait.instance).or_default();
+        of_instance.extend(Moment::of(&wait).map(|moment| (moment, number)));
         self.bytes += size(&wait);
         self.waits.push_back(wait);
         while self.waits.len() > self.limits.ended_waits || self.bytes > self.limits.ended_bytes {
@@ -57,10 +60,21 @@ impl Ended {
         (asked_by && wait.opened == *opened && wait.keys == ask.keys).then_some(wait)
     }
 
+    /// When the instance's opened and ended, after a moment and in the order of time.
+    pub(super) fn moments(
+        &self,
+        instance: InstanceId,
+        after: Moment,
+    ) -> impl Iterator<Item = (Moment, &WaitView)> {
+        let of_instance = self.by_instance.get(&instance);
+        let later = of_instance.into_iter().flat_map(move |all| all.range((Excluded(after), Unbounded)));
+        later.filter_map(|(moment, &number)| Some((*moment, self.at(number)?)))
+    }
+
     /// The instance's, in the order of their end.
+    #[cfg(test)]
     pub(super) fn of_instance(&self, instance: InstanceId) -> impl Iterator<Item = &WaitView> {
-        let numbers = self.by_instance.get(&instance).into_iter().flatten();
-        numbers.filter_map(|&number| self.at(number))
+        self.waits.iter().filter(move |wait| wait.instance == instance)
     }
 
     fn at(&self, number: u64) -> Option<&WaitView> {
@@ -75,9 +89,11 @@ impl Ended {
         if self.by_id.get(&wait.id) == Some(&number) {
             self.by_id.remove(&wait.id);
         }
-        if let Some(numbers) = self.by_instance.get_mut(&wait.instance) {
-            numbers.pop_front();
-            if numbers.is_empty() {
+        if let Some(moments) = self.by_instance.get_mut(&wait.instance) {
+            for moment in Moment::of(&wait) {
+                moments.remove(&moment);
+            }
+            if moments.is_empty() {
                 self.by_instance.remove(&wait.instance);
             }
         }
@@ -91,7 +107,8 @@ fn size(wait: &WaitView) -> u64 {
         Why::Cancelled(text) | Why::InstanceCancelled(text) => text.len(),
         Why::Itself | Why::NeverArmed | Why::LogGone => 0,
     });
-    let places = size_of::<(WaitId, u64)>() + size_of::<(InstanceId, VecDeque<u64>)>() + size_of::<u64>();
+    let of_instance = size_of::<(InstanceId, BTreeMap<Moment, u64>)>() + 2 * size_of::<(Moment, u64)>();
+    let places = size_of::<(WaitId, u64)>() + of_instance;
     let own = size_of::<WaitView>() + places + why;
     (own + keys.sum::<usize>() + size_of_val::<[Answer]>(&wait.answers)) as u64
 }

@@ -41,7 +41,8 @@ use index::Index;
 pub use open::OpenError;
 use wait::Wait;
 pub use wait::{
-    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Opened, Outcome, Resume, Start, WaitView, Why,
+    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Moment, Opened, Outcome, Resume, Start,
+    WaitView, Why,
 };
 
 /// How often a stream is told how far its wait has looked, so that its client always has a recent place to
@@ -124,6 +125,15 @@ pub struct WaitCounts {
     pub cancelled: u64,
     /// Closed by their client, or taken over.
     pub closed: u64,
+}
+
+/// Part of an instance's time line.
+#[derive(Debug)]
+pub struct Moments {
+    /// The last position that the engine had been handed.
+    pub head: Position,
+    /// The moments, each with its wait as it is now.
+    pub waits: Vec<(Moment, WaitView)>,
 }
 
 /// The waits that wait for one key of one instance.
@@ -370,8 +380,27 @@ impl Engine {
         }
     }
 
+    /// How far the engine has looked, and when waits of an instance were opened and ended by then: at most
+    /// `most` after a moment, in the order of time, of those that are open or still remembered.
+    pub fn moments(&self, instance: InstanceId, after: Moment, most: usize) -> Moments {
+        let openings = self.by_instance.get(&instance).into_iter().flatten();
+        let waits = openings.filter_map(|opening| self.waits.get(opening));
+        let mut open: Vec<_> = waits
+            .map(|wait| (Moment { at: wait.opened_at, ended: false, opening: wait.opening }, wait))
+            .filter(|(moment, _)| *moment > after)
+            .collect();
+        open.sort_unstable_by_key(|(moment, _)| *moment);
+        let open = open.into_iter().take(most).map(|(moment, wait)| (moment, wait.view()));
+        let ended = self.ended.moments(instance, after).take(most);
+        let mut waits: Vec<_> = ended.map(|(moment, wait)| (moment, wait.clone())).chain(open).collect();
+        waits.sort_unstable_by_key(|(moment, _)| *moment);
+        waits.truncate(most);
+        Moments { head: self.index.head(), waits }
+    }
+
     /// The waits of an instance that are open or have ended and are still remembered.
-    pub fn history(&self, instance: InstanceId) -> Vec<WaitView> {
+    #[cfg(test)]
+    fn history(&self, instance: InstanceId) -> Vec<WaitView> {
         let mut waits: Vec<_> = self.ended.of_instance(instance).cloned().collect();
         waits.extend(self.list(Some(instance), Opening(0), usize::MAX));
         waits

@@ -219,6 +219,24 @@ pub struct WaitView {
     pub ended: Option<(Outcome, Time)>,
 }
 
+/// When a wait was opened, or ended: a place in the time line of its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The moment.
+    pub at: Time,
+    /// It ended then. At one moment what was opened comes first.
+    pub ended: bool,
+    /// Which opening.
+    pub opening: Opening,
+}
+
+impl Moment {
+    pub(super) fn of(wait: &WaitView) -> impl Iterator<Item = Self> {
+        let end = wait.ended.as_ref().map(|(_, at)| Self { at: *at, ended: true, opening: wait.opening });
+        std::iter::once(Self { at: wait.opened_at, ended: false, opening: wait.opening }).chain(end)
+    }
+}
+
 pub(super) struct Wait {
     pub(super) id: WaitId,
     pub(super) opening: Opening,
@@ -231,7 +249,7 @@ pub(super) struct Wait {
     policy: FailurePolicy,
     in_progress_fails: bool,
     pub(super) opened: Opened,
-    opened_at: Time,
+    pub(super) opened_at: Time,
     timeout: Duration,
     pub(super) deadline: Time,
     pub(super) unarmed: bool,
