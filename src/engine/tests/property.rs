@@ -11,7 +11,8 @@ use super::story::{End, Story};
 use super::world::{
     OPERATOR, OTHER_USER, OTHER_VM, RETENTION, USER, VM, World, event_id, key, key_ref, secs, wait_id,
 };
-use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Opening, Start};
+use crate::clock::Time;
+use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Moment, Opening, Start};
 use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, Status};
 use crate::journal::Verdict;
 use crate::journal::memory::Retention;
@@ -416,6 +417,16 @@ impl Both {
             let history = self.world.engine.history(vm);
             let history = history.iter().map(|view| (view.opening, view.ended.as_ref().map(|(end, _)| end)));
             prop_assert_eq!(history.collect::<Vec<_>>(), ended.chain(open).collect::<Vec<_>>());
+
+            let mut moments: Vec<_> = self.world.engine.history(vm).iter().flat_map(Moment::of).collect();
+            moments.sort();
+            let mut after = Moment { at: Time::default(), ended: false, opening: Opening(0) };
+            for page in moments.chunks(3) {
+                let told = self.world.engine.moments(vm, after, 3).waits;
+                prop_assert_eq!(told.iter().map(|(moment, _)| *moment).collect::<Vec<_>>(), page);
+                after = page[page.len() - 1];
+            }
+            prop_assert!(self.world.engine.moments(vm, after, 3).waits.is_empty());
         }
 
         let stories = model.stories();
