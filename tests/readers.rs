@@ -17,9 +17,10 @@ use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event_log_client::EventLogClient;
 use wakeful::proto::inspector_client::InspectorClient;
 use wakeful::proto::outcome::Kind;
+use wakeful::proto::waits_client::WaitsClient;
 use wakeful::proto::{
-    Event, EventFilter, ExplainRequest, ListEventsRequest, ListEventsResponse, ListWaitsRequest, WaitRequest,
-    WatchRequest, WatchResponse,
+    CancelInstanceRequest, Event, EventFilter, ExplainRequest, ListEventsRequest, ListEventsResponse,
+    ListWaitsRequest, WaitRequest, WatchRequest, WatchResponse,
 };
 
 async fn list(channel: &Channel, request: ListEventsRequest) -> Result<ListEventsResponse, Status> {
@@ -104,7 +105,7 @@ async fn the_largest_entries_come_in_pages_that_a_usual_client_takes() {
     });
     let listed: Vec<_> = listed.await.into_iter().map(|wait| wait.wait_id).collect();
     assert_eq!(listed, waits.iter().map(Wait::id).collect::<Vec<_>>());
-    for instance in [instance, other] {
+    for instance in [instance, other.clone()] {
         let entries = pages(async |page_token| {
             let instance_uuid = instance.clone();
             let request = ExplainRequest { instance_uuid, page_size: 1_000, page_token };
@@ -113,6 +114,10 @@ async fn the_largest_entries_come_in_pages_that_a_usual_client_takes() {
         });
         assert!([20, 2_000].contains(&entries.await.len()));
     }
+    let cancel = CancelInstanceRequest { instance_uuid: other, ..Default::default() };
+    let reply = WaitsClient::new(agent.unix()).cancel_instance(cancel).await.expect("a reply that it takes");
+    let (named, left_out) = (reply.get_ref().waits.len(), reply.get_ref().waits_left_out);
+    assert!(named > 0 && named + left_out as usize == waits.len(), "{named} and {left_out}");
 }
 
 async fn watch(channel: &Channel, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
@@ -236,4 +241,40 @@ async fn a_reader_more_than_there_may_be_is_told_when_to_try_again() {
     assert_eq!(wait.outcome_at_last().await.kind(), Kind::Completed);
     drop(only);
     until("the place is free", async || watch(&unix, WatchRequest::default()).await.ok()).await;
+}
+
+#[tokio::test]
+async fn explain_tells_the_same_in_the_same_order_in_pages_of_any_size() {
+    let agent = Agent::start(&[]).await;
+    let (unix, tcp, instance) = (agent.unix(), agent.tcp(), uuid());
+    let mut open_waits = Vec::new();
+    for round in 0..6 {
+        let key = format!("e{round}");
+        dispatch(&tcp, vec![event(&instance, "before", ""), event(&uuid(), "other", "")]).await;
+        let mut ends = open(&unix, wait_for(&instance, &[(&key, "")])).await;
+        open_waits.push(open(&unix, wait_for(&instance, &[("never", "")])).await);
+        dispatch(&tcp, vec![event(&instance, "among", ""); 3]).await;
+        dispatch(&tcp, vec![event(&instance, &key, "")]).await;
+        ends.outcome_at_last().await;
+    }
+    // What is of others takes up the log's end.
+    dispatch(&tcp, vec![event(&uuid(), "other", ""); 100]).await;
+    let mut inspector = InspectorClient::new(unix);
+    let mut told = Vec::new();
+    for page_size in [1_000, 1, 2, 3, 7, 47, 48] {
+        let entries = pages(async |page_token| {
+            let request = ExplainRequest { instance_uuid: instance.clone(), page_size, page_token };
+            let page = inspector.explain(request).await?.into_inner();
+            assert!(page.entries.len() <= page_size as usize);
+            Ok((page.entries, page.next_page_token))
+        });
+        told.push((page_size, entries.await));
+    }
+    let (_, whole) = &told[0];
+    assert_eq!(whole.len(), 6 * 8, "five events a round, two waits opened and one ended");
+    let times: Vec<_> = whole.iter().map(|entry| entry.at.map(|at| (at.seconds, at.nanos))).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for (page_size, entries) in &told {
+        assert_eq!(entries, whole, "in pages of {page_size}");
+    }
 }

@@ -14,7 +14,9 @@ use super::Shared;
 use super::dispatch::Weight;
 use super::unmatched::Unmatched;
 use crate::clock::Time;
-use crate::engine::{Ask, Disposition, Effect, Engine, OpenError, Opening, WaitCounts, WaitError, WaitView};
+use crate::engine::{
+    Ask, Disposition, Effect, Engine, Moment, Moments, OpenError, Opening, WaitCounts, WaitError, WaitView,
+};
 use crate::event::{Caller, InstanceId, Key, Position, WaitId};
 use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
@@ -28,10 +30,10 @@ const KEPT: usize = 16_384;
 pub(super) enum Command {
     /// To whoever appends to the log, if that is this task.
     Append(Append<EventsFrom, CancelFrom>),
-    #[expect(dead_code)]
+
     /// From whoever does, if that is another: in the order of positions.
     Appended(Vec<Appended<EventsFrom, CancelFrom>>),
-    #[expect(dead_code)]
+
     /// The log begins here now.
     Dropped(Position),
     Open {
@@ -64,7 +66,9 @@ pub(super) enum Command {
     },
     History {
         instance: InstanceId,
-        reply: oneshot::Sender<Vec<WaitView>>,
+        after: Moment,
+        most: usize,
+        reply: oneshot::Sender<Moments>,
     },
     Report(oneshot::Sender<Report>),
     Stop(oneshot::Sender<()>),
@@ -217,8 +221,8 @@ impl Core {
             Command::List { instance, after, most, reply } => {
                 let _ = reply.send(self.engine.list(instance, after, most));
             }
-            Command::History { instance, reply } => {
-                let _ = reply.send(self.engine.history(instance));
+            Command::History { instance, after, most, reply } => {
+                let _ = reply.send(self.engine.moments(instance, after, most));
             }
             Command::Report(reply) => {
                 let _ = reply.send(self.report());
@@ -264,7 +268,7 @@ impl Core {
         for effect in self.effects.drain(..) {
             self.shared.streams.deliver(effect);
         }
-        // What one wait's look into a long log has needed is not kept for the next.
+        // What one large batch has needed is not kept for the next.
         self.effects.shrink_to(KEPT);
     }
 

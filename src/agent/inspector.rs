@@ -11,7 +11,7 @@ use crate::convert;
 use crate::engine::Opening;
 use crate::proto;
 use crate::proto::inspector_server::Inspector as Service;
-use crate::readers::{self, Filter, PageSize, Scan, explain};
+use crate::readers::{self, PageSize, explain};
 use crate::status::Refusal;
 
 pub(super) struct Inspector(pub(super) Arc<Shared>);
@@ -104,12 +104,11 @@ impl Service for Inspector {
         let request = request.into_inner();
         let instance = convert::parse("instance_uuid", &request.instance_uuid)?;
         let size = convert::page_size(request.page_size)?;
-        let after = explain::Place::from_token(&request.page_token)?;
+        let from = explain::From::token(&request.page_token)?;
         let _permit = readers::permit(&shared.readers, shared.config.max_readers)?;
-        let waits = shared.ask(|reply| Command::History { instance, reply }).await?;
-        let filter = Filter { instances: vec![instance], names: Vec::new() };
-        let scan = Scan::from_oldest(Arc::clone(&shared.log), filter);
-        let page = explain::page(scan, &waits, after, size).await?;
+        let (after, most) = (from.moment(), size + 1);
+        let moments = shared.ask(|reply| Command::History { instance, after, most, reply }).await?;
+        let page = explain::page(Arc::clone(&shared.log), instance, &moments, from, size).await?;
         Ok(Response::new(proto::ExplainResponse {
             now: Some(convert::timestamp(shared.clock.now())),
             ..page

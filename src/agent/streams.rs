@@ -16,15 +16,12 @@ use super::Shared;
 use super::core::Command;
 use crate::clock::Time;
 use crate::convert;
-use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome};
+use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome, UNREAD};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, WaitId};
 use crate::proto;
 use crate::proto::reason::Code as Reason;
 use crate::proto::wait_response::Message;
 use crate::status::Refusal;
-
-/// Progress messages that may lie unread.
-const UNREAD: usize = 64;
 
 /// Every stream that is open.
 pub(super) struct Streams(DashMap<(WaitId, Opening), Arc<Slot>>);
@@ -67,7 +64,7 @@ struct Unread {
     dropped: u32,
     last: Option<Last>,
     /// What the keys had come to in the last message that was taken out.
-    answers: Box<[Answer]>,
+    answers: Arc<[Answer]>,
     reader: Option<Waker>,
 }
 
@@ -92,7 +89,8 @@ impl Slot {
                 unread.registered = Some((at, deadline, opened));
                 unread.answers = answers;
             }
-            Effect::Progress { at, event, change, mark, .. } => {
+            Effect::Progress { at, event, change, mark, dropped, .. } => {
+                unread.dropped = unread.dropped.saturating_add(dropped);
                 unread.push(Progress { at, event, change, mark });
             }
             Effect::Outcome { outcome, .. } => unread.last = Some(Last::Outcome(outcome)),
@@ -124,14 +122,14 @@ impl Unread {
             && let Some(oldest) = self.progress.pop_front()
         {
             self.apply(oldest.change);
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
         }
         self.progress.push_back(progress);
     }
 
     fn apply(&mut self, change: Option<(u16, Answer)>) {
         if let Some((key, answer)) = change
-            && let Some(place) = self.answers.get_mut(usize::from(key))
+            && let Some(place) = Arc::make_mut(&mut self.answers).get_mut(usize::from(key))
         {
             *place = answer;
         }

@@ -14,6 +14,7 @@ use crate::event::CancelInstance;
 use crate::journal::Append;
 use crate::proto;
 use crate::proto::waits_server::Waits as Service;
+use crate::readers::PageSize;
 use crate::status::Refusal;
 
 pub(super) struct Waits(pub(super) Arc<Shared>);
@@ -87,13 +88,17 @@ impl Service for Waits {
         let (reply, cancelled) = oneshot::channel();
         shared.append(Append::CancelInstance(record, reply));
         let cancelled = cancelled.await.map_err(|_| stopping())??;
+        let ended = cancelled.waits.len();
+        let mut bytes = PageSize::default();
         let waits = cancelled
             .waits
             .into_iter()
             .map(|(id, keys)| proto::CancelledWait { wait_id: id.to_string(), keys: convert::to_keys(keys) });
+        let waits: Vec<_> = waits.take_while(|wait| bytes.add(wait)).collect();
         Ok(Response::new(proto::CancelInstanceResponse {
             cursor: Some(convert::to_cursor(shared.log.cursor(cancelled.position))),
-            waits: waits.collect(),
+            waits_left_out: u32::try_from(ended - waits.len()).unwrap_or(u32::MAX),
+            waits,
         }))
     }
 }

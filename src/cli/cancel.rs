@@ -67,7 +67,8 @@ pub async fn run(args: Args, out: &mut Out) -> anyhow::Result<ExitCode> {
 
 fn instance_text(instance: InstanceId, reply: &CancelInstanceResponse) -> String {
     let position = reply.cursor.as_ref().map_or(0, |cursor| cursor.position);
-    let count = words::count(reply.waits.len() as u64, "wait");
+    let left_out = u64::from(reply.waits_left_out);
+    let count = words::count(reply.waits.len() as u64 + left_out, "wait");
     let rows: Vec<[String; 2]> = reply
         .waits
         .iter()
@@ -77,7 +78,11 @@ fn instance_text(instance: InstanceId, reply: &CancelInstanceResponse) -> String
         })
         .collect();
     let table = Table::new(&["WAIT", "STILL WAITED FOR"]).lines(&rows);
-    format!("cancelled {count} of instance {instance}, at position {position}\n{table}")
+    let rest = match left_out {
+        0 => String::new(),
+        _ => format!("and {left_out} more\n"),
+    };
+    format!("cancelled {count} of instance {instance}, at position {position}\n{table}{rest}")
 }
 
 #[cfg(test)]
@@ -93,12 +98,21 @@ mod tests {
                 wait_id: "w".into(),
                 keys: vec![Key { name: "n".into(), tag: "t".into() }],
             }],
+            waits_left_out: 0,
         };
         let instance = InstanceId::random();
         assert_eq!(
             instance_text(instance, &reply),
             format!(
                 "cancelled 1 wait of instance {instance}, at position 9\nWAIT  STILL WAITED FOR\nw     n:t\n"
+            )
+        );
+        let reply = CancelInstanceResponse { waits_left_out: 2_000, ..reply };
+        assert_eq!(
+            instance_text(instance, &reply),
+            format!(
+                "cancelled 2001 waits of instance {instance}, at position 9\nWAIT  STILL WAITED FOR\nw     n:t\n\
+                 and 2000 more\n"
             )
         );
     }

@@ -168,17 +168,19 @@ impl Index {
         Some(Position(table.first.0 + offset as u64).before())
     }
 
-    /// What came on each of the keys after `after`, in the order of positions, each with the key's number.
-    pub(super) fn after(&self, after: Position, keys: &[KeyHash]) -> Vec<(u16, EventBrief)> {
+    /// What came on each of the keys after `after`, in the order of positions, each with the key's number. No
+    /// more of it is in memory than one table has.
+    pub(super) fn after(&self, after: Position, keys: &[KeyHash]) -> impl Iterator<Item = (u16, EventBrief)> {
         let after = after.max(self.oldest.before());
-        let mut found = Vec::new();
-        for table in self.tables.iter().skip_while(|table| table.end() <= after.next()) {
+        let tables = self.tables.iter().skip_while(move |table| table.end() <= after.next());
+        tables.flat_map(move |table| {
+            let mut found = Vec::new();
             for (key, hash) in keys.iter().enumerate() {
                 table.chain(*hash, after, |event| found.push((key as u16, event)));
             }
-        }
-        found.sort_by_key(|(_, event)| event.position);
-        found
+            found.sort_unstable_by_key(|(_, event)| event.position);
+            found
+        })
     }
 
     /// The first CancelInstance of the instance after `after` that `ends` says is one for it.
@@ -282,8 +284,7 @@ mod tests {
     }
 
     fn found(index: &Index, after: u64) -> Vec<u64> {
-        let found = index.after(Position(after), &[event().hash]);
-        found.iter().map(|(_, event)| event.position.0).collect()
+        index.after(Position(after), &[event().hash]).map(|(_, event)| event.position.0).collect()
     }
 
     #[test]

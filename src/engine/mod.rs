@@ -24,6 +24,7 @@ mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -41,12 +42,17 @@ use index::Index;
 pub use open::OpenError;
 use wait::Wait;
 pub use wait::{
-    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Opened, Outcome, Resume, Start, WaitView, Why,
+    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Moment, Opened, Outcome, Resume, Start,
+    WaitView, Why,
 };
 
 /// How often a stream is told how far its wait has looked, so that its client always has a recent place to
 /// ask again from.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Progress that a stream holds for a driver that does not read, and that a look into the log tells of: the
+/// newest. Few in the engine's tests, so that what they look at is more.
+pub const UNREAD: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Waits that are told before their time, at once.
 const RELEASED_AT_ONCE: usize = 256;
@@ -90,6 +96,8 @@ pub struct Limits {
     pub instance_waits: usize,
     /// Ended waits remembered.
     pub ended_waits: usize,
+    /// Bytes of them remembered.
+    pub ended_bytes: u64,
     /// How long an ended wait is remembered.
     pub ended_age: Duration,
     /// How long a wait may go unarmed.
@@ -118,6 +126,15 @@ pub struct WaitCounts {
     pub cancelled: u64,
     /// Closed by their client, or taken over.
     pub closed: u64,
+}
+
+/// Part of an instance's time line.
+#[derive(Debug)]
+pub struct Moments {
+    /// The last position that the engine had been handed.
+    pub head: Position,
+    /// The moments, each with its wait as it is now.
+    pub waits: Vec<(Moment, WaitView)>,
 }
 
 /// The waits that wait for one key of one instance.
@@ -163,7 +180,7 @@ impl Engine {
             by_key: HashTable::new(),
             deadlines: BTreeSet::new(),
             beats: VecDeque::new(),
-            ended: Ended::new(limits.ended_waits, limits.ended_age),
+            ended: Ended::new(limits),
             counts: WaitCounts::default(),
         }
     }
@@ -370,8 +387,27 @@ impl Engine {
         }
     }
 
+    /// How far the engine has looked, and when waits of an instance were opened and ended by then: at most
+    /// `most` after a moment, in the order of time, of those that are open or still remembered.
+    pub fn moments(&self, instance: InstanceId, after: Moment, most: usize) -> Moments {
+        let openings = self.by_instance.get(&instance).into_iter().flatten();
+        let waits = openings.filter_map(|opening| self.waits.get(opening));
+        let mut open: Vec<_> = waits
+            .map(|wait| (Moment { at: wait.opened_at, ended: false, opening: wait.opening }, wait))
+            .filter(|(moment, _)| *moment > after)
+            .collect();
+        open.sort_unstable_by_key(|(moment, _)| *moment);
+        let open = open.into_iter().take(most).map(|(moment, wait)| (moment, wait.view()));
+        let ended = self.ended.moments(instance, after).take(most);
+        let mut waits: Vec<_> = ended.map(|(moment, wait)| (moment, wait.clone())).chain(open).collect();
+        waits.sort_unstable_by_key(|(moment, _)| *moment);
+        waits.truncate(most);
+        Moments { head: self.index.head(), waits }
+    }
+
     /// The waits of an instance that are open or have ended and are still remembered.
-    pub fn history(&self, instance: InstanceId) -> Vec<WaitView> {
+    #[cfg(test)]
+    fn history(&self, instance: InstanceId) -> Vec<WaitView> {
         let mut waits: Vec<_> = self.ended.of_instance(instance).cloned().collect();
         waits.extend(self.list(Some(instance), Opening(0), usize::MAX));
         waits
@@ -403,7 +439,7 @@ impl Engine {
         let mut ends = Vec::new();
         for &(opening, key) in &waiters.waits {
             let Some(wait) = self.waits.get_mut(&opening) else { continue };
-            let seen = wait.see(key, brief, position, out);
+            let seen = wait.see(key, brief, position, |progress| out.push(progress));
             woke += u32::from(seen.answered);
             ends.extend(seen.end.map(|kind| (opening, kind)));
         }
@@ -435,7 +471,7 @@ impl Engine {
             Kind::Cancelled => &mut self.counts.cancelled,
         };
         *count += 1;
-        let outcome = Outcome { kind, why, at, answers: wait.answers.clone() };
+        let outcome = Outcome { kind, why, at, answers: Arc::clone(&wait.answers) };
         self.ended.add(WaitView { ended: Some((outcome.clone(), now)), ..wait.view() });
         out.push(Effect::Outcome { id: wait.id, opening: wait.opening, outcome });
     }

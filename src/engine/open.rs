@@ -1,11 +1,14 @@
 //! Opening a wait: from where it looks, what it finds there, and whether there is room for it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::wait::Wait;
-use super::{Ask, Beat, Effect, Engine, HEARTBEAT, Kind, Opened, Opening, Start, WaitView, Why, index};
+use super::{
+    Ask, Beat, Effect, Engine, HEARTBEAT, Kind, Opened, Opening, Start, UNREAD, WaitView, Why, index,
+};
 use crate::clock::Time;
 use crate::event::{Cursor, Position, WaitId};
 
@@ -74,12 +77,13 @@ impl Engine {
         let mut wait = Box::new(Wait::new(now, ask, opened, self.limits.max_unarmed));
         let opening = wait.opening;
         let head = self.index.head();
-        let first = out.len();
-        let mut end = self.look(&mut wait, after, out);
+        let mut progress = Vec::new();
+        let mut end = self.look(&mut wait, after, &mut progress);
         if end.is_none() && look_only {
             end = Some((Kind::TimedOut, Why::Itself));
         }
-        out.insert(first, registered(&wait.view(), opening, head));
+        out.push(registered(&wait.view(), opening, head));
+        out.append(&mut progress);
         match end {
             Some((kind, why)) => self.conclude(now, *wait, kind, why, head, out),
             None => {
@@ -147,8 +151,32 @@ impl Engine {
         Ok((after, opened))
     }
 
-    /// Lets a wait see what is in the log after a place, as if it had just come. Says how that ended it.
-    fn look(&self, wait: &mut Wait, after: Position, out: &mut Vec<Effect>) -> Option<(Kind, Why)> {
+    /// Lets a wait see what is in the log after a place, as if it had just come. Says how that ended it, and
+    /// gives the newest Progress of it.
+    fn look(&self, wait: &mut Wait, after: Position, progress: &mut Vec<Effect>) -> Option<(Kind, Why)> {
+        let mut left_out = 0;
+        let end = self.look_at_each(wait, after, |told| {
+            progress.push(told);
+            // A batch at a time, so that it costs little.
+            if progress.len() == 2 * UNREAD {
+                left_out += UNREAD;
+                progress.drain(..UNREAD);
+            }
+        });
+        let too_many = progress.len().saturating_sub(UNREAD);
+        progress.drain(..too_many);
+        if let Some(Effect::Progress { dropped, .. }) = progress.first_mut() {
+            *dropped = u32::try_from(left_out + too_many).unwrap_or(u32::MAX);
+        }
+        end
+    }
+
+    fn look_at_each(
+        &self,
+        wait: &mut Wait,
+        after: Position,
+        mut tell: impl FnMut(Effect),
+    ) -> Option<(Kind, Why)> {
         if let Some(kind) = wait.end_if_answered() {
             return Some((kind, Why::Itself));
         }
@@ -156,11 +184,12 @@ impl Engine {
         let may_end = |cancelled: &index::Cancelled| cancelled.caller.may_act_for(wait.uid);
         let cancel = self.index.cancel_after(wait.opened.position, wait.instance, may_end);
         if after < head {
-            for (key, event) in self.index.after(after, &wait.hashes) {
+            let hashes = wait.hashes.clone();
+            for (key, event) in self.index.after(after, &hashes) {
                 if cancel.as_ref().is_some_and(|(position, _)| *position < event.position) {
                     break;
                 }
-                if let Some(kind) = wait.see(key, event, head, out).end {
+                if let Some(kind) = wait.see(key, event, head, &mut tell).end {
                     return Some((kind, Why::Itself));
                 }
             }
@@ -176,6 +205,6 @@ fn registered(wait: &WaitView, opening: Opening, at: Position) -> Effect {
         at,
         deadline: wait.deadline,
         opened: wait.opened,
-        answers: wait.answers.clone(),
+        answers: Arc::clone(&wait.answers),
     }
 }

@@ -136,7 +136,7 @@ pub struct Outcome {
     /// The last position looked at.
     pub at: Position,
     /// In the order of the keys.
-    pub answers: Box<[Answer]>,
+    pub answers: Arc<[Answer]>,
 }
 
 /// Why an event changed nothing.
@@ -161,7 +161,7 @@ pub enum Effect {
         deadline: Time,
         opened: Opened,
         /// In the order of the keys.
-        answers: Box<[Answer]>,
+        answers: Arc<[Answer]>,
     },
     /// An event came on one of its keys; or, without one, it has looked this far.
     Progress {
@@ -174,6 +174,8 @@ pub enum Effect {
         /// The key, by its number, that has changed, and what it has come to.
         change: Option<(u16, Answer)>,
         mark: Mark,
+        /// Progress left out just before this one. What it changed, Registered has.
+        dropped: u32,
     },
     /// It has ended. Nothing follows.
     Outcome { id: WaitId, opening: Opening, outcome: Outcome },
@@ -193,7 +195,7 @@ impl Effect {
     }
 
     pub(super) fn looked(id: WaitId, opening: Opening, at: Position) -> Self {
-        Self::Progress { id, opening, at, event: None, change: None, mark: Mark::default() }
+        Self::Progress { id, opening, at, event: None, change: None, mark: Mark::default(), dropped: 0 }
     }
 }
 
@@ -206,7 +208,7 @@ pub struct WaitView {
     pub instance: InstanceId,
     pub uid: u32,
     pub keys: Arc<[Key]>,
-    pub answers: Box<[Answer]>,
+    pub answers: Arc<[Answer]>,
     pub policy: FailurePolicy,
     pub opened: Opened,
     pub opened_at: Time,
@@ -217,6 +219,24 @@ pub struct WaitView {
     pub ended: Option<(Outcome, Time)>,
 }
 
+/// When a wait was opened, or ended: a place in the time line of its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The moment.
+    pub at: Time,
+    /// It ended then. At one moment what was opened comes first.
+    pub ended: bool,
+    /// Which opening.
+    pub opening: Opening,
+}
+
+impl Moment {
+    pub(super) fn of(wait: &WaitView) -> impl Iterator<Item = Self> {
+        let end = wait.ended.as_ref().map(|(_, at)| Self { at: *at, ended: true, opening: wait.opening });
+        std::iter::once(Self { at: wait.opened_at, ended: false, opening: wait.opening }).chain(end)
+    }
+}
+
 pub(super) struct Wait {
     pub(super) id: WaitId,
     pub(super) opening: Opening,
@@ -224,11 +244,12 @@ pub(super) struct Wait {
     pub(super) uid: u32,
     keys: Arc<[Key]>,
     pub(super) hashes: Box<[KeyHash]>,
-    pub(super) answers: Box<[Answer]>,
+    /// Shared with what the wait's stream is told and with its views: copied when it next changes.
+    pub(super) answers: Arc<[Answer]>,
     policy: FailurePolicy,
     in_progress_fails: bool,
     pub(super) opened: Opened,
-    opened_at: Time,
+    pub(super) opened_at: Time,
     timeout: Duration,
     pub(super) deadline: Time,
     pub(super) unarmed: bool,
@@ -252,7 +273,7 @@ impl Wait {
             uid: ask.uid,
             hashes: ask.keys.iter().map(|key| KeyHash::of(ask.instance, key.as_ref())).collect(),
             answers: match ask.resume {
-                Some(resume) => resume.answers,
+                Some(resume) => resume.answers.into(),
                 None => vec![Answer::default(); ask.keys.len()].into(),
             },
             keys: ask.keys,
@@ -267,8 +288,14 @@ impl Wait {
     }
 
     /// Takes in an event on one of its keys, and tells its stream. `at` is how far it has now looked.
-    pub(super) fn see(&mut self, key: u16, event: EventBrief, at: Position, out: &mut Vec<Effect>) -> Seen {
-        let answer = &mut self.answers[usize::from(key)];
+    pub(super) fn see(
+        &mut self,
+        key: u16,
+        event: EventBrief,
+        at: Position,
+        mut tell: impl FnMut(Effect),
+    ) -> Seen {
+        let mut answer = self.answers[usize::from(key)];
         if answer.state == KeyState::Skipped {
             return Seen { answered: false, end: None };
         }
@@ -280,15 +307,17 @@ impl Wait {
             Status::InProgress => self.in_progress_fails.then_some(KeyState::Failed),
         };
         if let Some(state) = answered {
-            *answer = Answer { state, position: event.position, received_at: event.received_at };
+            answer = Answer { state, position: event.position, received_at: event.received_at };
+            Arc::make_mut(&mut self.answers)[usize::from(key)] = answer;
         }
-        out.push(Effect::Progress {
+        tell(Effect::Progress {
             id: self.id,
             opening: self.opening,
             at,
             event: Some((key, event)),
-            change: answered.map(|_| (key, *answer)),
+            change: answered.map(|_| (key, answer)),
             mark,
+            dropped: 0,
         });
         Seen { answered: answered.is_some(), end: answered.and_then(|_| self.end_if_answered()) }
     }
@@ -300,7 +329,7 @@ impl Wait {
             return false;
         };
         let answer = Answer { state: KeyState::Skipped, ..Answer::default() };
-        self.answers[number] = answer;
+        Arc::make_mut(&mut self.answers)[number] = answer;
         out.push(Effect::Progress {
             id: self.id,
             opening: self.opening,
@@ -308,6 +337,7 @@ impl Wait {
             event: None,
             change: Some((number as u16, answer)),
             mark: Mark::default(),
+            dropped: 0,
         });
         true
     }
@@ -335,7 +365,7 @@ impl Wait {
     }
 
     pub(super) fn open_keys(&self) -> Vec<Key> {
-        let keys = self.keys.iter().zip(&self.answers);
+        let keys = self.keys.iter().zip(&*self.answers);
         keys.filter(|(_, answer)| answer.state == KeyState::Open).map(|(key, _)| key.clone()).collect()
     }
 
@@ -346,7 +376,7 @@ impl Wait {
             instance: self.instance,
             uid: self.uid,
             keys: Arc::clone(&self.keys),
-            answers: self.answers.clone(),
+            answers: Arc::clone(&self.answers),
             policy: self.policy,
             opened: self.opened,
             opened_at: self.opened_at,

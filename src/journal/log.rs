@@ -4,13 +4,15 @@
 //! to clone a few handles, and a segment that was dropped lives on while a reader holds its blocks.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use super::record::{Damaged, Raw};
+use super::segments::Segments;
 use crate::clock::Time;
 use crate::event::{Cursor, LogId, Position};
 
@@ -61,8 +63,15 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Log {
     id: LogId,
-    blocks: RwLock<Blocks>,
+    source: Source,
     head: watch::Sender<Position>,
+}
+
+/// Where its blocks are.
+#[derive(Debug)]
+enum Source {
+    Memory(RwLock<Blocks>),
+    Disk(Arc<Segments>),
 }
 
 #[derive(Debug)]
@@ -73,13 +82,15 @@ struct Blocks {
 }
 
 impl Log {
-    /// An empty log.
+    /// An empty log in memory.
     pub fn new(id: LogId) -> Self {
-        Self {
-            id,
-            blocks: RwLock::new(Blocks { blocks: VecDeque::new(), oldest: Position(1) }),
-            head: watch::Sender::new(Position(0)),
-        }
+        let blocks = Blocks { blocks: VecDeque::new(), oldest: Position(1) };
+        Self { id, source: Source::Memory(RwLock::new(blocks)), head: watch::Sender::new(Position(0)) }
+    }
+
+    /// A log on disk, up to its head.
+    pub fn on_disk(id: LogId, segments: Arc<Segments>, head: Position) -> Self {
+        Self { id, source: Source::Disk(segments), head: watch::Sender::new(head) }
     }
 
     /// Which log it is.
@@ -94,7 +105,10 @@ impl Log {
 
     /// The oldest position kept; the head's next if none is.
     pub fn oldest(&self) -> Position {
-        self.blocks().oldest
+        match &self.source {
+            Source::Memory(blocks) => read(blocks).oldest,
+            Source::Disk(segments) => segments.oldest(),
+        }
     }
 
     /// A place in this log.
@@ -113,33 +127,70 @@ impl Log {
     /// # Errors
     ///
     /// If that record has been dropped, or cannot be read.
-    pub async fn read(self: &Arc<Self>, after: Position) -> Result<VecDeque<Block>, ReadError> {
-        let log = self.blocks();
-        if after < log.oldest.before() {
-            return Err(ReadError::Expired { oldest: log.oldest.before() });
+    pub async fn read(&self, after: Position) -> Result<VecDeque<Block>, ReadError> {
+        // What is past the head is not yet known to all who may be asked about it.
+        let head = self.head();
+        match &self.source {
+            Source::Memory(blocks) => read(blocks).after(after),
+            Source::Disk(segments) if after < head => {
+                let segments = Arc::clone(segments);
+                let read = spawn_blocking(move || segments.read(after)).await;
+                let mut blocks = read.map_err(|error| ReadError::Damaged(error.to_string()))??;
+                blocks.retain(|block| block.first <= head);
+                Ok(blocks)
+            }
+            Source::Disk(segments) if after < segments.oldest().before() => {
+                Err(ReadError::Expired { oldest: segments.oldest().before() })
+            }
+            Source::Disk(_) => Ok(VecDeque::new()),
         }
-        let at = log.blocks.partition_point(|block| block.last() <= after);
-        Ok(log.blocks.get(at).cloned().into_iter().collect())
     }
 
-    /// Appends what was committed, and moves the head.
+    /// Appends what was committed to a log in memory, and moves the head.
     pub(super) fn push(&self, block: Block) {
         let head = block.last();
-        self.blocks.write().unwrap_or_else(PoisonError::into_inner).blocks.push_back(block);
-        self.head.send_replace(head);
+        if let Source::Memory(blocks) = &self.source {
+            write(blocks).blocks.push_back(block);
+        }
+        self.publish(head);
     }
 
-    /// Drops what is before `oldest`.
+    /// Moves the head.
+    pub(super) fn publish(&self, head: Position) {
+        self.head.send_if_modified(|old| std::mem::replace(old, head) != head);
+    }
+
+    /// Drops what is before `oldest` from a log in memory.
     pub(super) fn drop_before(&self, oldest: Position) {
-        let mut log = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        log.oldest = log.oldest.max(oldest);
-        while log.blocks.front().is_some_and(|block| block.last() < oldest) {
-            log.blocks.pop_front();
+        if let Source::Memory(blocks) = &self.source {
+            write(blocks).drop_before(oldest);
         }
     }
+}
 
-    fn blocks(&self) -> RwLockReadGuard<'_, Blocks> {
-        // A panic while it was held left the list whole: every change to it is one call.
-        self.blocks.read().unwrap_or_else(PoisonError::into_inner)
+impl Blocks {
+    fn after(&self, after: Position) -> Result<VecDeque<Block>, ReadError> {
+        if after < self.oldest.before() {
+            return Err(ReadError::Expired { oldest: self.oldest.before() });
+        }
+        let at = self.blocks.partition_point(|block| block.last() <= after);
+        Ok(self.blocks.get(at).cloned().into_iter().collect())
     }
+
+    fn drop_before(&mut self, oldest: Position) {
+        self.oldest = self.oldest.max(oldest);
+        while self.blocks.front().is_some_and(|block| block.last() < oldest) {
+            self.blocks.pop_front();
+        }
+    }
+}
+
+// A panic while one of these was held left the list whole: every change to it is one call.
+
+fn read(blocks: &RwLock<Blocks>) -> RwLockReadGuard<'_, Blocks> {
+    blocks.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(blocks: &RwLock<Blocks>) -> RwLockWriteGuard<'_, Blocks> {
+    blocks.write().unwrap_or_else(PoisonError::into_inner)
 }

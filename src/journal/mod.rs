@@ -5,7 +5,6 @@
 
 pub mod disk;
 pub mod events;
-#[allow(dead_code)]
 mod gather;
 pub mod ids;
 pub mod ids_file;
@@ -21,6 +20,7 @@ pub mod scan;
 pub mod segment;
 pub mod segments;
 pub mod store;
+pub mod writer;
 
 use crate::clock::Time;
 use crate::event::{CancelInstance, Position};

@@ -1,19 +1,23 @@
 //! What happened to one instance, in the order of time.
 
+use std::sync::Arc;
+
 use tokio::task::yield_now;
 
 use super::PageSize;
-use super::scan::{Found, Scan, Step};
+use super::scan::{Filter, Found, Scan, Step};
 use crate::clock::Time;
 use crate::convert;
-use crate::engine::WaitView;
+use crate::engine::{Moment, Moments, Opening};
+use crate::event::{InstanceId, Position};
+use crate::journal::log::Log;
 use crate::proto;
 use crate::proto::explain_entry::What;
 use crate::status::Refusal;
 
 /// A place in the time line: when, what kind of thing, and which of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+struct Place {
     at: Time,
     kind: Kind,
     number: u64,
@@ -27,59 +31,125 @@ enum Kind {
     WaitEnded = 2,
 }
 
-impl Place {
-    /// The place that a page token names; the start for an empty one.
+/// From where a page goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct From {
+    /// After this place: the last that was told. `None`: from the start.
+    after: Option<Place>,
+    /// What the log has up to here was told, so that it need not be looked through again.
+    position: Position,
+}
+
+impl From {
+    /// Where a page token says; the start for an empty one.
     ///
     /// # Errors
     ///
     /// If it is not one that a page before has given.
-    pub fn from_token(token: &str) -> Result<Option<Self>, Refusal> {
+    pub fn token(token: &str) -> Result<Self, Refusal> {
         if token.is_empty() {
-            return Ok(None);
+            return Ok(Self::default());
         }
-        let mut parts = token.splitn(3, '.').map(str::parse::<u64>);
+        let mut parts = token.splitn(4, '.').map(str::parse::<u64>);
         let mut next = || parts.next().and_then(Result::ok).ok_or_else(|| convert::bad_page_token(token));
-        let (at, kind, number) = (next()?, next()?, next()?);
+        let (at, kind, number, position) = (next()?, next()?, next()?, next()?);
         let kind = match kind {
             0 => Kind::Record,
             1 => Kind::WaitOpened,
             2 => Kind::WaitEnded,
             _ => return Err(convert::bad_page_token(token)),
         };
-        Ok(Some(Self { at: Time::from_nanos(at), kind, number }))
+        let after = Place { at: Time::from_nanos(at), kind, number };
+        Ok(Self { after: Some(after), position: Position(position) })
     }
 
-    fn to_token(self) -> String {
-        format!("{}.{}.{}", self.at.as_nanos(), self.kind as u8, self.number)
+    fn to_token(self) -> Option<String> {
+        let Place { at, kind, number } = self.after?;
+        Some(format!("{}.{}.{number}.{}", at.as_nanos(), kind as u8, self.position))
+    }
+
+    /// After which moment the page's waits were opened and ended.
+    pub fn moment(&self) -> Moment {
+        let first = Moment { at: Time::default(), ended: false, opening: Opening(0) };
+        self.after.map_or(first, |Place { at, kind, number }| match kind {
+            Kind::Record => Moment { at, ..first },
+            Kind::WaitOpened => Moment { at, ended: false, opening: Opening(number) },
+            Kind::WaitEnded => Moment { at, ended: true, opening: Opening(number) },
+        })
     }
 }
 
-/// Up to `size` entries after a place, fewer where they are large: what the log has of the instance, and its
-/// waits.
+/// Up to `size` entries, fewer where they are large: what the log has of the instance, and its waits, of
+/// which one more than `size` are given if there are so many.
 ///
 /// # Errors
 ///
 /// If what comes next is dropped from the log meanwhile.
 pub async fn page(
-    mut scan: Scan,
-    waits: &[WaitView],
-    after: Option<Place>,
+    log: Arc<Log>,
+    instance: InstanceId,
+    moments: &Moments,
+    mut from: From,
     size: usize,
 ) -> Result<proto::ExplainResponse, Refusal> {
-    let log_id = scan.log().id();
-    let is_past = |place: Place| after.is_none_or(|after| place > after);
+    let log_id = log.id();
+    let mut entries = records(log, instance, moments.head, from.position, size).await?;
+    entries.extend(moments.waits.iter().map(|(moment, wait)| {
+        let info = convert::to_wait_info(log_id, wait);
+        let (kind, what) = match moment.ended {
+            false => (Kind::WaitOpened, What::WaitOpened(info)),
+            true => (Kind::WaitEnded, What::WaitEnded(info)),
+        };
+        (Place { at: moment.at, kind, number: moment.opening.0 }, what)
+    }));
+    entries.sort_by_key(|(place, _)| *place);
+    let mut page = Vec::new();
+    let mut bytes = PageSize::default();
+    let mut entries = entries.into_iter();
+    for (place, what) in entries.by_ref() {
+        let entry = proto::ExplainEntry { at: Some(convert::timestamp(place.at)), what: Some(what) };
+        if page.len() == size || !bytes.add(&entry) {
+            // Nothing of the instance is in the log between where the page began and the first that it
+            // leaves out; with none left out, none is up to the head.
+            let mut rest = std::iter::once(place).chain(entries.map(|(place, _)| place));
+            let left_out = rest.find(|place| place.kind == Kind::Record);
+            from.position = left_out.map_or(moments.head, |place| Position(place.number).before());
+            let next_page_token = from.to_token().unwrap_or_default();
+            return Ok(proto::ExplainResponse { entries: page, next_page_token, now: None });
+        }
+        from.after = Some(place);
+        page.push(entry);
+    }
+    Ok(proto::ExplainResponse { entries: page, ..Default::default() })
+}
+
+/// What the log has of an instance after a position, up to a head: one more than `size`, to know whether there
+/// is another page.
+async fn records(
+    log: Arc<Log>,
+    instance: InstanceId,
+    head: Position,
+    after: Position,
+    size: usize,
+) -> Result<Vec<(Place, What)>, Refusal> {
+    let filter = Filter { instances: vec![instance], names: Vec::new() };
+    // What the log has dropped since the last page is not there to be told.
+    let mut scan = if after < log.oldest().before() {
+        Scan::from_oldest(log, filter)
+    } else {
+        Scan::new(log, filter, after)
+    };
     let mut entries = Vec::new();
-    let mut records = 0;
-    loop {
+    while scan.at() < head {
         let step = scan
             .step(|found| {
                 let (place, what) = record(found);
-                if is_past(place) {
+                // What came after the waits were looked at is not told before what else came by then.
+                let more = place.number <= head.0;
+                if more {
                     entries.push((place, what));
-                    records += 1;
                 }
-                // One more than fits, to know whether there is another page.
-                records <= size
+                more && entries.len() <= size
             })
             .await?;
         match step {
@@ -87,35 +157,7 @@ pub async fn page(
             Step::AtHead | Step::Enough => break,
         }
     }
-    for wait in waits {
-        let info = convert::to_wait_info(log_id, wait);
-        let mut add = |at, kind, what| {
-            let place = Place { at, kind, number: wait.opening.0 };
-            if is_past(place) {
-                entries.push((place, what));
-            }
-        };
-        if let Some((_, at)) = &wait.ended {
-            add(*at, Kind::WaitEnded, What::WaitEnded(info.clone()));
-        }
-        add(wait.opened_at, Kind::WaitOpened, What::WaitOpened(info));
-    }
-    entries.sort_by_key(|(place, _)| *place);
-    let mut page = Vec::new();
-    let mut bytes = PageSize::default();
-    let mut last = None;
-    let mut more = false;
-    for (place, what) in entries {
-        let entry = proto::ExplainEntry { at: Some(convert::timestamp(place.at)), what: Some(what) };
-        more = page.len() == size || !bytes.add(&entry);
-        if more {
-            break;
-        }
-        last = Some(place);
-        page.push(entry);
-    }
-    let next_page_token = last.filter(|_| more).map(Place::to_token).unwrap_or_default();
-    Ok(proto::ExplainResponse { entries: page, next_page_token, now: None })
+    Ok(entries)
 }
 
 fn record(found: Found<'_>) -> (Place, What) {

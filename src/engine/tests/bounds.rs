@@ -50,6 +50,28 @@ fn ended_waits_are_remembered_up_to_a_number_and_an_age() {
 }
 
 #[test]
+fn ended_waits_are_remembered_up_to_a_number_of_bytes_the_oldest_forgotten_first() {
+    let remembered = |ended_bytes, keys: &[crate::event::Key]| {
+        let mut world = World::with(Limits { ended_bytes, ..LIMITS }, RETENTION);
+        for id in 1..=20 {
+            world.open(Ask { id: wait_id(id), keys: keys.into(), ..ask(&[]) });
+            world.cancel(wait_id(id), USER, &"w".repeat(1000)).unwrap();
+        }
+        world.engine.history(VM).iter().map(|wait| wait.id).collect::<Vec<_>>()
+    };
+    let small = [key("a")];
+    let large: Vec<_> =
+        (0..40).map(|n| crate::event::Key::new("a".into(), format!("{n:0255}"), 255).unwrap()).collect();
+    assert_eq!(remembered(1 << 20, &large).len(), 20);
+    // Each is more than its texts: 1,000 for why, and 40 times 256 for the keys.
+    assert_eq!(remembered(60_000, &small).len(), 20);
+    let newest = remembered(60_000, &large);
+    assert!((2..=5).contains(&newest.len()), "{newest:?}");
+    assert_eq!(newest.last(), Some(&wait_id(20)));
+    assert_eq!(remembered(10_000, &large), [], "not even one has room");
+}
+
+#[test]
 fn waits_are_listed_a_page_at_a_time_oldest_first_of_all_or_of_one_instance() {
     let mut world = World::new();
     let waits: Vec<_> = (0..6)

@@ -1,8 +1,8 @@
 //! Where a wait looks from.
 
 use super::world::*;
-use crate::engine::{Ask, Effect, KeyState::*, Kind, OpenError, Opening, Start};
-use crate::event::{Cursor, LogId, Position};
+use crate::engine::{Ask, Effect, FailurePolicy, KeyState::*, Kind, OpenError, Opening, Start, UNREAD};
+use crate::event::{Cursor, KeyHash, LogId, Position};
 use crate::journal::retention::Retention;
 
 fn after(world: &World, position: u64, keys: &[&str]) -> Ask {
@@ -209,11 +209,28 @@ fn a_look_finds_what_lies_in_several_tables_in_order() {
             in_progress(if n % 2 == 0 { "b" } else { "c" }),
         ]);
     }
-    let wait = world.open(after(&world, 50, &["a", "b", "c"]));
-    let shown = world.told(wait)[1..].iter().map(|effect| match effect {
-        Effect::Progress { event: Some((_, event)), .. } => event.position.0,
+    let hashes = ["a", "b", "c"].map(|name| KeyHash::of(VM, key(name).as_ref()));
+    let found = world.engine.index.after(Position(50), &hashes).map(|(_, event)| event.position.0);
+    let expected: Vec<_> = (51..=300).filter(|position| position % 3 != 2).collect();
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_look_tells_of_the_newest_events_only_counts_the_others_and_loses_no_answer() {
+    let mut world = World::new();
+    world.send(failed("b"));
+    world.send_all((0..300).map(|_| completed("a")).collect());
+    let wait = world.open(Ask { policy: FailurePolicy::Collect, ..after(&world, 0, &["a", "b", "c"]) });
+    let told = world.told(wait);
+    let Effect::Registered { answers, at: Position(301), .. } = &told[0] else { panic!("{told:?}") };
+    assert_eq!(answers.iter().map(|answer| answer.state).collect::<Vec<_>>(), [Completed, Failed, Open]);
+    let shown = told[1..].iter().map(|effect| match effect {
+        Effect::Progress { event: Some((0, event)), dropped, mark, .. } if mark.superseded => {
+            (event.position.0, *dropped)
+        }
         other => panic!("{other:?}"),
     });
-    let expected: Vec<_> = (51..=300).filter(|position| position % 3 != 2).collect();
-    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    let newest = (302 - UNREAD as u64..=301).enumerate();
+    let expected = newest.map(|(n, at)| (at, if n == 0 { 301 - UNREAD as u32 } else { 0 }));
+    assert_eq!(shown.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

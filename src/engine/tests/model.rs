@@ -337,6 +337,7 @@ impl Model {
         if asked.ask.timeout.is_zero() {
             story.end(Kind::TimedOut, Why::Itself, head, look);
         }
+        story.leave_out_all_but_the_newest();
         story.told.insert(0, asked.registered(head, story.deadline, asked.opened, &story.answers));
 
         let mut head = head;

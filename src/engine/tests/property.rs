@@ -11,7 +11,8 @@ use super::story::{End, Story};
 use super::world::{
     OPERATOR, OTHER_USER, OTHER_VM, RETENTION, USER, VM, World, event_id, key, key_ref, secs, wait_id,
 };
-use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Opening, Start};
+use crate::clock::Time;
+use crate::engine::{Ask, Effect, FailurePolicy, KeyState, Limits, Moment, Opening, Start};
 use crate::event::{Caller, CancelInstance, Event, InstanceId, Key, Position, Status};
 use crate::journal::Verdict;
 use crate::journal::retention::Retention;
@@ -115,7 +116,14 @@ fn setup() -> impl Strategy<Value = Setup> {
     let limits = (1..6usize, 1..4usize, 0..4usize);
     let sizes = (prop_oneof![Just(300u64), Just(1 << 20)], prop_oneof![Just(0u64), Just(700), Just(1 << 20)]);
     (limits, sizes).prop_map(|((waits, instance_waits, ended_waits), (bytes, held_bytes))| Setup {
-        limits: Limits { waits, instance_waits, ended_waits, ended_age: secs(60), max_unarmed: secs(50) },
+        limits: Limits {
+            waits,
+            instance_waits,
+            ended_waits,
+            ended_age: secs(60),
+            max_unarmed: secs(50),
+            ended_bytes: u64::MAX,
+        },
         retention: Retention { age: secs(60), bytes, held_bytes, ..RETENTION },
     })
 }
@@ -335,7 +343,8 @@ impl Both {
     /// With the same terms as before: nothing may be lost by it.
     fn open_again(&mut self, older: Opening, ask: Ask) -> Result<(), TestCaseError> {
         let live = self.world.engine.waits.get(&older).map(|wait| wait.answers.clone());
-        let skipped = live.iter().flatten().any(|answer| answer.state == KeyState::Skipped);
+        let skipped =
+            live.iter().flat_map(|live| live.iter()).any(|answer| answer.state == KeyState::Skipped);
         let opening = self.world.numbered(ask.clone()).opening;
         self.open(ask)?;
         if let Some(live) = live
@@ -396,8 +405,8 @@ impl Both {
         prop_assert_eq!(engine.open_waits(), expected.len());
         prop_assert_eq!(open.len(), expected.len());
         for (view, story) in open.iter().zip(&expected) {
-            let state = (view.id, view.opening, &view.answers, view.deadline, view.unarmed);
-            prop_assert_eq!(state, (story.id, story.opening, &story.answers, story.deadline, story.unarmed));
+            let state = (view.id, view.opening, &*view.answers, view.deadline, view.unarmed);
+            prop_assert_eq!(state, (story.id, story.opening, &*story.answers, story.deadline, story.unarmed));
         }
 
         let remembered = model.remembered();
@@ -408,6 +417,16 @@ impl Both {
             let history = self.world.engine.history(vm);
             let history = history.iter().map(|view| (view.opening, view.ended.as_ref().map(|(end, _)| end)));
             prop_assert_eq!(history.collect::<Vec<_>>(), ended.chain(open).collect::<Vec<_>>());
+
+            let mut moments: Vec<_> = self.world.engine.history(vm).iter().flat_map(Moment::of).collect();
+            moments.sort();
+            let mut after = Moment { at: Time::default(), ended: false, opening: Opening(0) };
+            for page in moments.chunks(3) {
+                let told = self.world.engine.moments(vm, after, 3).waits;
+                prop_assert_eq!(told.iter().map(|(moment, _)| *moment).collect::<Vec<_>>(), page);
+                after = page[page.len() - 1];
+            }
+            prop_assert!(self.world.engine.moments(vm, after, 3).waits.is_empty());
         }
 
         let stories = model.stories();

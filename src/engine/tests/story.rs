@@ -3,7 +3,7 @@
 use crate::clock::Time;
 use crate::engine::{
     Answer, Ask, Effect, EventBrief, FailurePolicy, HEARTBEAT, KeyState, Kind, Limits, Mark, Opened, Opening,
-    Outcome, Why,
+    Outcome, UNREAD, Why,
 };
 use crate::event::{CancelInstance, Event, InstanceId, Key, Position, Status, WaitId};
 
@@ -244,12 +244,30 @@ impl Story {
         change: Option<(u16, Answer)>,
         mark: Mark,
     ) {
-        self.told.push(Effect::Progress { id: self.id, opening: self.opening, at, event, change, mark });
+        self.told.push(Effect::Progress {
+            id: self.id,
+            opening: self.opening,
+            at,
+            event,
+            change,
+            mark,
+            dropped: 0,
+        });
+    }
+
+    /// What a look has told it, within the bound of a stream.
+    pub(super) fn leave_out_all_but_the_newest(&mut self) {
+        let all = self.told.iter().filter(|told| matches!(told, Effect::Progress { .. })).count();
+        let too_many = all.saturating_sub(UNREAD);
+        self.told.drain(..too_many);
+        if let Some(Effect::Progress { dropped, .. }) = self.told.first_mut() {
+            *dropped = too_many as u32;
+        }
     }
 
     pub(super) fn end(&mut self, kind: Kind, why: Why, at: Position, when: Ended) {
         if self.end.is_none() {
-            let outcome = Outcome { kind, why, at, answers: self.answers.clone() };
+            let outcome = Outcome { kind, why, at, answers: self.answers.as_ref().into() };
             self.told.push(Effect::Outcome { id: self.id, opening: self.opening, outcome: outcome.clone() });
             self.end = Some(End::Outcome(outcome, when));
         }

@@ -30,6 +30,7 @@ pub(super) const LIMITS: Limits = Limits {
     waits: 100,
     instance_waits: 100,
     ended_waits: 100,
+    ended_bytes: 1 << 20,
     ended_age: Duration::from_secs(3_600),
     max_unarmed: Duration::from_secs(3_600),
 };
@@ -363,7 +364,7 @@ impl World {
                 "{id}: the cursor goes back: {effect:?} after {last:?}"
             );
             if let Effect::Outcome { outcome, .. } = &effect {
-                assert_eq!(remembered(told).1, outcome.answers, "{id}: the stream was not told all");
+                assert_eq!(*remembered(told).1, *outcome.answers, "{id}: the stream was not told all");
             }
             told.push(effect);
         }
@@ -375,7 +376,7 @@ pub(super) fn remembered(told: &[Effect]) -> (Position, Box<[Answer]>) {
     let Some(Effect::Registered { at, answers, .. }) = told.first() else {
         panic!("Registered is first in {told:?}");
     };
-    let mut answers = answers.clone();
+    let mut answers: Box<[Answer]> = answers.as_ref().into();
     for effect in told {
         if let Effect::Progress { change: Some((key, answer)), .. } = effect {
             answers[usize::from(*key)] = *answer;

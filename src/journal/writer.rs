@@ -1,0 +1,307 @@
+//! The journal's thread: gathers what is in flight, appends it, syncs once, and hands on what is committed.
+//!
+//! While it syncs, what comes next gathers. So a batch is as large as the disk is slow, and an event pays for a
+//! share of one sync.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tracing::warn;
+
+use super::gather::Gathered;
+use super::ids::Ids;
+use super::log::Log;
+use super::note::{Note, What};
+use super::store::{Store, WriteError};
+use super::{Append, Appended};
+use crate::clock::{Clock, Time};
+use crate::event::Position;
+
+/// A batch is closed once its records come to so many bytes.
+const ENOUGH: usize = 1024 * 1024;
+/// How long notes wait for a batch to go with. Past that they make one by themselves.
+const NOTES_WAIT: Duration = Duration::from_millis(100);
+/// How often it is tried whether a full disk has room again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// It is asked to retain no more often: what is held would have it asked again at once.
+const RETAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Where what the thread has done goes. It is told in the order of positions.
+pub trait Sink<E, C>: Send {
+    /// This is as durable as it has to be. Readers see it only after this has returned.
+    fn committed(&mut self, batch: Vec<Appended<E, C>>);
+    /// This could not be written.
+    fn refused(&mut self, append: Append<E, C>, error: &WriteError);
+    /// The log begins here now.
+    fn dropped(&mut self, oldest: Position);
+    /// The log is over its size, and what is before this position is held by those that may yet ask for it.
+    fn held(&mut self, oldest: Position);
+}
+
+/// What is handed to the thread.
+enum Order<E, C> {
+    Append(Append<E, C>),
+    Note(What),
+    /// Bring all to the disk that came before, and say so.
+    Flush(oneshot::Sender<()>),
+    /// The same, and end.
+    Close(oneshot::Sender<()>),
+}
+
+/// How it goes, for those who look.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Bytes of the log in use.
+    pub bytes: AtomicU64,
+    /// Positions dropped because of the log's size, before their time.
+    pub dropped_early: AtomicU64,
+    /// Ids remembered.
+    pub ids: AtomicU64,
+    /// Ids forgotten because of their number, before their time.
+    pub ids_dropped_early: AtomicU64,
+    /// The place up to which the log is not needed by open waits; all ones: none is open.
+    pub pinned: AtomicU64,
+}
+
+/// The thread, as those have it who hand it something.
+pub struct Writer<E, C> {
+    orders: Sender<Order<E, C>>,
+    gauges: Arc<Gauges>,
+    state: watch::Receiver<Option<WriteError>>,
+}
+
+impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to give.
+    pub fn start(
+        store: Store,
+        ids: Ids,
+        log: Arc<Log>,
+        clock: Clock,
+        restored: Restored,
+        sink: impl Sink<E, C> + 'static,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (orders, inbox) = channel();
+        let gauges = Arc::new(Gauges { pinned: AtomicU64::new(u64::MAX), ..Gauges::default() });
+        let (state_sender, state) = watch::channel(None);
+        let thread = Thread {
+            store,
+            ids,
+            log,
+            clock,
+            sink,
+            before: restored.before,
+            notes: Vec::new(),
+            notes_due: None,
+            snapshot_due: false,
+            retain_due: Time::default(),
+            gauges: Arc::clone(&gauges),
+            state: state_sender,
+        };
+        let thread = Builder::new().name("journal".to_owned()).spawn(move || thread.run(&inbox))?;
+        Ok((Self { orders, gauges, state }, thread))
+    }
+
+    /// Hands it something. If the thread has ended, the process does.
+    pub fn append(&self, append: Append<E, C>) {
+        let _ = self.orders.send(Order::Append(append));
+    }
+
+    /// Has it keep a note: with the next batch, or soon. Nobody waits for it.
+    pub fn note(&self, what: What) {
+        let _ = self.orders.send(Order::Note(what));
+    }
+
+    /// Ready once all that was handed over before is on the disk, or was refused.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _ = self.orders.send(Order::Flush(done));
+        let _ = flushed.await;
+    }
+
+    /// Ready once the thread has brought all to the disk, and has ended.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        let _ = self.orders.send(Order::Close(done));
+        let _ = closed.await;
+    }
+
+    /// How it goes.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Whether it can write: if not, why.
+    pub fn state(&self) -> watch::Receiver<Option<WriteError>> {
+        self.state.clone()
+    }
+}
+
+/// What notes of an older process told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Restored {
+    /// When the newest record that is no longer in the log was received. `None`: it has dropped none.
+    pub before: Option<Time>,
+}
+
+struct Thread<S> {
+    store: Store,
+    ids: Ids,
+    log: Arc<Log>,
+    clock: Clock,
+    sink: S,
+    /// Since when the log's oldest segment counts, as the notes in it have it.
+    before: Option<Time>,
+    /// Encoded, for the next batch.
+    notes: Vec<u8>,
+    notes_due: Option<Time>,
+    /// A segment was begun, and does not yet have what only notes tell. Until it has, none is dropped.
+    snapshot_due: bool,
+    retain_due: Time,
+    gauges: Arc<Gauges>,
+    state: watch::Sender<Option<WriteError>>,
+}
+
+impl<S> Thread<S> {
+    fn run<E, C>(mut self, inbox: &Receiver<Order<E, C>>)
+    where
+        S: Sink<E, C>,
+    {
+        if let Some(newest) = self.store.begun() {
+            self.note_snapshot(self.clock.now(), newest);
+        }
+        loop {
+            let wait = self.next_wake().since(self.clock.now());
+            let order = match inbox.recv_timeout(wait) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut last_word = None;
+            let mut gathered = Gathered::new(self.clock.now(), self.store.next());
+            let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
+            for order in orders {
+                match order {
+                    Order::Append(append) => gathered.add(append, &mut self.ids, self.store.body()),
+                    Order::Note(what) => self.note(gathered.received_at(), what),
+                    Order::Flush(done) => last_word = Some((done, false)),
+                    Order::Close(done) => last_word = Some((done, true)),
+                }
+                if last_word.is_some() || self.store.body_len() + self.notes.len() >= ENOUGH {
+                    break;
+                }
+            }
+            self.commit(gathered, last_word.is_some());
+            self.retain::<E, C>();
+            match last_word {
+                None => {}
+                Some((done, false)) => drop(done.send(())),
+                Some((done, true)) => {
+                    if let Err(error) = self.store.close() {
+                        warn!(%error, "the log could not be closed; the next start takes it as a crash");
+                    }
+                    return drop(done.send(()));
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, now: Time, what: What) {
+        Note::put(what, &mut self.notes);
+        self.notes_due.get_or_insert(now.plus(NOTES_WAIT));
+    }
+
+    /// When there is something to do though nothing comes in.
+    fn next_wake(&self) -> Time {
+        let tried = self.state.borrow().as_ref().map(|_| self.clock.now().plus(TRY_AGAIN));
+        let drop = self.store.next_drop().map(|due| due.plus(Duration::from_nanos(1)).max(self.retain_due));
+        let notes = if self.state.borrow().is_some() { None } else { self.notes_due };
+        [tried, drop, notes]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.clock.now().plus(Duration::from_secs(3600)))
+    }
+
+    /// Writes what was gathered, and hands it on.
+    fn commit<E, C>(&mut self, gathered: Gathered<E, C>, flush: bool)
+    where
+        S: Sink<E, C>,
+    {
+        let now = gathered.received_at();
+        let failing = self.state.borrow().is_some();
+        let notes_due = flush || failing || self.notes_due.is_some_and(|due| due <= now);
+        if gathered.count() == 0 && !(notes_due && (failing || !self.notes.is_empty())) {
+            return self.hand_on(gathered.commit());
+        }
+        self.store.body().extend_from_slice(&self.notes);
+        match self.store.append(gathered.count(), now) {
+            Ok(()) => {
+                self.notes.clear();
+                self.notes_due = None;
+                self.snapshot_due = false;
+                if let Some(newest) = self.store.begun() {
+                    self.note_snapshot(now, newest);
+                }
+                let head = self.store.next().before();
+                self.hand_on(gathered.commit());
+                self.log.publish(head);
+                self.state.send_if_modified(|state| state.take().is_some());
+            }
+            Err(error) => {
+                let sink = &mut self.sink;
+                let known = gathered.take_back(&mut self.ids, |append| sink.refused(append, &error));
+                self.hand_on(known);
+                self.state.send_if_modified(|state| state.replace(error.clone()).as_ref() != Some(&error));
+            }
+        }
+    }
+
+    fn hand_on<E, C>(&mut self, batch: Vec<Appended<E, C>>)
+    where
+        S: Sink<E, C>,
+    {
+        if !batch.is_empty() {
+            self.sink.committed(batch);
+        }
+    }
+
+    /// Notes in a new segment what only notes of older ones tell. The newest record of those was received at
+    /// `newest`.
+    fn note_snapshot(&mut self, now: Time, newest: Time) {
+        self.snapshot_due = true;
+        let before = if newest == Time::default() { self.before.unwrap_or_default() } else { newest };
+        self.note(now, What::Before(before.as_nanos()));
+    }
+
+    fn retain<E, C>(&mut self)
+    where
+        S: Sink<E, C>,
+    {
+        let now = self.clock.now();
+        self.ids.expire(now);
+        if !self.snapshot_due {
+            self.retain_due = now.plus(RETAIN_EVERY);
+            let pinned = Some(self.gauges.pinned.load(Ordering::Relaxed)).filter(|pinned| *pinned < u64::MAX);
+            if let Some(oldest) = self.store.retain(now, pinned.map(Position), &self.ids) {
+                self.sink.dropped(oldest);
+            }
+            if let Some(oldest) = self.store.oldest_by_size() {
+                self.sink.held(oldest);
+            }
+        }
+        let gauges = &self.gauges;
+        gauges.bytes.store(self.store.bytes(), Ordering::Relaxed);
+        gauges.dropped_early.store(self.store.dropped_early(), Ordering::Relaxed);
+        gauges.ids.store(self.ids.len() as u64, Ordering::Relaxed);
+        gauges.ids_dropped_early.store(self.ids.dropped_early(), Ordering::Relaxed);
+    }
+}
