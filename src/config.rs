@@ -142,7 +142,7 @@ options! {
     socket: FilePath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
     host: HostName = "the machine's name"; "The name of this host"
     data_dir: FilePath = "wakeful in the state folder"; "The folder of the log"
-    durability: Durability = "none"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
+    durability: Durability = "sync"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
     repair: Switch = "false"; "Start also from a log that is damaged, without what cannot be read; the log gets a new id. For one start"
     cancel_on_stop: Switch = "false"; "When told to stop, end open waits CANCELLED instead of having their clients ask again of the next process"
     log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
@@ -199,13 +199,6 @@ impl Config {
                 option: "listen",
                 value: self.listen.to_string(),
                 text: "without TLS the agent listens on loopback alone, 127.0.0.1:7420 say".into(),
-            });
-        }
-        if self.durability != Durability::None {
-            return Err(ConfigError::NotPossible {
-                option: "durability",
-                value: self.durability.to_string(),
-                text: "it needs the journal, which this version does not have; only none is there".into(),
             });
         }
         if self.default_timeout > self.max_timeout {

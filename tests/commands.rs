@@ -39,6 +39,8 @@ impl Agent {
         let mut child = wakeful()
             .args(["agent", "--listen", "127.0.0.1:0", "--socket"])
             .arg(dir.path().join("agent.sock"))
+            .arg("--data-dir")
+            .arg(dir.path().join("log"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -446,6 +448,15 @@ async fn watch_waits_for_an_agent_that_is_away_and_says_when_its_log_is_another(
     let said = next(&mut watch.stderr).await.expect("a line");
     assert!(said.contains(" is away; watching goes on after "), "{said}");
 
+    let agent = Agent::start_in(dir).await;
+    let sent = run(&mut agent.command(&["send", INSTANCE, "volume-extended"])).await;
+    assert_eq!(sent.code, 0, "{}", sent.stderr);
+    let seen = next(&mut watch.stdout).await.expect("a line");
+    assert!(seen.contains("volume-extended"), "{seen}");
+    let dir = agent.stop().await;
+    assert!(next(&mut watch.stderr).await.expect("a line").contains(" is away; "));
+
+    std::fs::remove_dir_all(dir.path().join("log")).expect("the log taken away");
     let _agent = Agent::start_in(dir).await;
     let said = next(&mut watch.stderr).await.expect("a line");
     assert!(said.contains("(CURSOR_OF_ANOTHER_LOG)"), "{said}");

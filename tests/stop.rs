@@ -103,7 +103,7 @@ async fn while_it_drains_new_waits_are_refused_and_open_ones_are_woken() {
 
 #[tokio::test]
 async fn waits_that_outlast_the_drain_end_cancelled_because_the_log_goes_with_the_agent() {
-    let mut agent = Agent::start(&["--drain-timeout", "300ms"]).await;
+    let mut agent = Agent::start(&["--drain-timeout", "300ms", "--durability", "none"]).await;
     let unix = agent.unix();
     let mut waits = Vec::new();
     for n in 0..100 {
@@ -180,7 +180,7 @@ async fn it_ends_within_its_bound_whatever_a_peer_does() {
 async fn a_second_agent_on_the_same_socket_is_refused_and_the_first_one_goes_on() {
     let agent = Agent::start(&[]).await;
     let socket = agent.socket.to_str().unwrap();
-    let second = run(&["agent", "--listen", "127.0.0.1:0", "--socket", socket]).await;
+    let second = run(&["agent", "--durability", "none", "--listen", "127.0.0.1:0", "--socket", socket]).await;
     assert!(!second.status.success() && second.stdout.is_empty());
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains(socket) && said.contains("another process"), "{said}");
@@ -193,7 +193,9 @@ async fn a_second_agent_on_the_same_port_is_refused_and_leaves_no_socket() {
     let other = folder();
     let socket = other.path().join("agent.sock");
     let address = agent.address.to_string();
-    let second = run(&["agent", "--listen", &address, "--socket", socket.to_str().unwrap()]).await;
+    let second =
+        run(&["agent", "--durability", "none", "--listen", &address, "--socket", socket.to_str().unwrap()])
+            .await;
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains(&address), "{said}");
@@ -208,7 +210,7 @@ async fn the_socket_of_an_agent_that_was_killed_is_taken_over() {
     assert!(!first.process.ended(AT_ONCE).await.success());
     assert!(first.socket.exists(), "it was killed before it could remove it");
     let second = Agent::start_in(first.folder.clone(), &[]).await;
-    assert_ne!(second.log_id, first.log_id);
+    assert_eq!(second.log_id, first.log_id);
     assert_serves(&second.unix()).await;
 }
 
@@ -217,7 +219,16 @@ async fn what_is_no_socket_is_left_alone() {
     let folder = folder();
     let path = folder.path().join("agent.sock");
     fs::write(&path, "someone's file").unwrap();
-    let refused = run(&["agent", "--listen", "127.0.0.1:0", "--socket", path.to_str().unwrap()]).await;
+    let refused = run(&[
+        "agent",
+        "--durability",
+        "none",
+        "--listen",
+        "127.0.0.1:0",
+        "--socket",
+        path.to_str().unwrap(),
+    ])
+    .await;
     assert!(!refused.status.success());
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains(path.to_str().unwrap()) && said.contains("not a socket"), "{said}");
@@ -230,17 +241,18 @@ async fn a_setting_that_cannot_be_used_is_refused_by_name() {
     let socket = folder.path().join("agent.sock");
     let file = folder.path().join("agent.toml");
     fs::write(&file, "max_waits = 5\n\nmax_wiats = 6\n").unwrap();
-    let (socket, file) = (socket.to_str().unwrap(), file.to_str().unwrap());
+    let data = folder.path().join("log");
+    let (socket, file, data) = (socket.to_str().unwrap(), file.to_str().unwrap(), data.to_str().unwrap());
     let cases: [(&[&str], &[&str]); 6] = [
         (&["--listen", "0.0.0.0:0"], &["listen", "0.0.0.0:0", "loopback"]),
-        (&["--listen", "127.0.0.1:0", "--durability", "sync"], &["durability", "sync", "journal"]),
+        (&["--listen", "127.0.0.1:0", "--durability", "disk"], &["durability", "disk", "sync, os or none"]),
         (&["--listen", "127.0.0.1:0", "--config", file], &[file, "max_wiats", "line 3"]),
         (&["--listen", "127.0.0.1:0", "--config", "/none.toml"], &["/none.toml"]),
         (&["--listen", "127.0.0.1:0", "--max-events", "0"], &["max_events", "1 to 100000"]),
         (&["--listen", "127.0.0.1:0", "--max-wiats", "6"], &["--max-wiats"]),
     ];
     for (args, named) in cases {
-        let refused = run(&[&["agent", "--socket", socket], args].concat()).await;
+        let refused = run(&[&["agent", "--socket", socket, "--data-dir", data], args].concat()).await;
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(!refused.status.success() && refused.stdout.is_empty(), "{args:?}: {said}");
         for name in named {

@@ -34,7 +34,12 @@ struct Script {
 
 impl Script {
     async fn new() -> Self {
-        let agent = Agent::start(&[]).await;
+        Self::with(&[]).await
+    }
+
+    /// With an agent with these options.
+    async fn with(options: &[&str]) -> Self {
+        let agent = Agent::start(options).await;
         let address = format!("unix:{}", agent.socket.display());
         Self { agent, address, instance: uuid() }
     }
@@ -317,12 +322,12 @@ async fn a_killed_wait_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_agent_killed_and_started_anew_without_its_log_ends_the_wait_125_log_gone() {
-    let mut script = Script::new().await;
+    let mut script = Script::with(&["--durability", "none"]).await;
     let mut wait = script.start(&["a"]).await;
     script.agent.process.signal(Signal::KILL);
     script.agent.process.ended(BOUND).await;
     let folder = script.agent.folder.clone();
-    script.agent = Agent::start_in(folder, &[]).await;
+    script.agent = Agent::start_in(folder, &["--durability", "none"]).await;
     let line = wait.line().await;
     assert!(line.contains("not confirmed by the agent (LOG_GONE); did not come: a"), "{line}");
     assert_eq!(wait.ended(BOUND).await.code(), Some(125));

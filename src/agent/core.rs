@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -14,12 +15,14 @@ use super::Shared;
 use super::dispatch::Weight;
 use super::unmatched::Unmatched;
 use crate::clock::Time;
+use crate::convert;
 use crate::engine::{
     Ask, Disposition, Effect, Engine, Moment, Moments, OpenError, Opening, WaitCounts, WaitError, WaitView,
 };
 use crate::event::{Caller, InstanceId, Key, Position, WaitId};
 use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
+use crate::journal::note::What;
 use crate::journal::{Append, Appended};
 use crate::status::Refusal;
 
@@ -36,6 +39,8 @@ pub(super) enum Command {
 
     /// The log begins here now.
     Dropped(Position),
+    /// The log is over its size, and open waits hold what is before this position.
+    Held(Position),
     Open {
         ask: Ask,
         reply: oneshot::Sender<Result<(), OpenError>>,
@@ -71,7 +76,11 @@ pub(super) enum Command {
         reply: oneshot::Sender<Moments>,
     },
     Report(oneshot::Sender<Report>),
-    Stop(oneshot::Sender<()>),
+    /// Nothing is kept any longer. Open waits are cancelled, or else told to ask again of the next process.
+    Stop {
+        cancel: bool,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Where events came from: their weight, and where their dispositions go.
@@ -90,13 +99,14 @@ pub(super) struct InstanceCancelled {
 }
 
 /// What only the task knows of the agent's state.
+#[derive(Default)]
 pub(super) struct Report {
     pub(super) open_waits: usize,
     pub(super) waits: WaitCounts,
     pub(super) events: EventCounts,
     pub(super) log_bytes: u64,
     pub(super) dropped_early: u64,
-    pub(super) ids: usize,
+    pub(super) ids: u64,
     pub(super) ids_dropped_early: u64,
 }
 
@@ -112,7 +122,8 @@ pub(super) struct EventCounts {
 
 pub(super) struct Core {
     shared: Arc<Shared>,
-    journal: MemoryJournal,
+    /// The log, while it is in memory.
+    memory: Option<MemoryJournal>,
     engine: Engine,
     unmatched: Unmatched,
     counts: EventCounts,
@@ -123,10 +134,10 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(shared: Arc<Shared>, journal: MemoryJournal, engine: Engine) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, memory: Option<MemoryJournal>, engine: Engine) -> Self {
         Self {
             shared,
-            journal,
+            memory,
             engine,
             unmatched: Unmatched::default(),
             counts: EventCounts::default(),
@@ -167,20 +178,35 @@ impl Core {
                 self.take(now, command);
             }
             self.engine.tick(due, &mut self.effects);
-            if let Some(oldest) = self.journal.oldest_by_size() {
-                self.engine.release(now, oldest, &mut self.effects);
-            }
-            self.deliver();
-            let pinned = self.engine.pinned();
-            let oldest = self.journal.retain(now, pinned);
-            self.engine.drop_before(oldest);
+            self.keep_log(now);
             self.unmatched.report_if_due(now);
         }
     }
 
     fn next_wake(&self) -> Option<Time> {
-        let others = [self.journal.next_retain(), self.unmatched.next_report()];
+        let retain = self.memory.as_ref().and_then(MemoryJournal::next_retain);
+        let others = [retain, self.unmatched.next_report()];
         self.engine.next_wake().into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    /// Says what of the log is needed, and what is to be known of it after a start.
+    fn keep_log(&mut self, now: Time) {
+        if let Some(memory) = &mut self.memory {
+            if let Some(oldest) = memory.oldest_by_size() {
+                self.engine.release(now, oldest, &mut self.effects);
+            }
+            let oldest = memory.retain(now, self.engine.pinned());
+            self.engine.drop_before(oldest);
+            drop(self.engine.take_ended());
+        }
+        if let Some(journal) = &self.shared.journal {
+            let pinned = self.engine.pinned().map_or(u64::MAX, |pinned| pinned.0);
+            journal.gauges().pinned.store(pinned, Ordering::Relaxed);
+            for note in self.engine.take_ended().filter_map(|wait| convert::ended::to_note(&wait)) {
+                journal.note(What::EndedWait(note));
+            }
+        }
+        self.deliver();
     }
 
     /// Does what a command asks, tells the waits, and only then the one who sent it. An answer that nobody
@@ -190,7 +216,8 @@ impl Core {
         match command {
             Command::Append(_) | Command::Appended(_) | Command::Open { .. } if self.stopped => {}
             Command::Append(append) => {
-                let appended = self.journal.append(now, append);
+                let Some(memory) = &mut self.memory else { return };
+                let appended = memory.append(now, append);
                 self.commit(now, appended);
             }
             Command::Appended(batch) => {
@@ -199,6 +226,7 @@ impl Core {
                 }
             }
             Command::Dropped(oldest) => self.engine.drop_before(oldest),
+            Command::Held(oldest) => self.engine.release(now, oldest, out),
             Command::Open { ask, reply } => {
                 let opened = self.engine.open(now, ask, out);
                 self.deliver();
@@ -227,8 +255,11 @@ impl Core {
             Command::Report(reply) => {
                 let _ = reply.send(self.report());
             }
-            Command::Stop(reply) => {
-                self.engine.stop(now, out);
+            Command::Stop { cancel, reply } => {
+                match cancel {
+                    true => self.engine.stop(now, self.memory.is_some(), out),
+                    false => self.engine.go_away(out),
+                }
                 self.stopped = true;
                 self.deliver();
                 let _ = reply.send(());
@@ -273,15 +304,27 @@ impl Core {
     }
 
     fn report(&self) -> Report {
-        Report {
+        let mut report = Report {
             open_waits: self.engine.open_waits(),
             waits: self.engine.counts(),
             events: self.counts,
-            log_bytes: self.journal.bytes(),
-            dropped_early: self.journal.dropped_early(),
-            ids: self.journal.ids().len(),
-            ids_dropped_early: self.journal.ids().dropped_early(),
+            ..Report::default()
+        };
+        if let Some(memory) = &self.memory {
+            report.log_bytes = memory.bytes();
+            report.dropped_early = memory.dropped_early();
+            report.ids = memory.ids().len() as u64;
+            report.ids_dropped_early = memory.ids().dropped_early();
         }
+        if let Some(journal) = &self.shared.journal {
+            let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+            let gauges = journal.gauges();
+            report.log_bytes = read(&gauges.bytes);
+            report.dropped_early = read(&gauges.dropped_early);
+            report.ids = read(&gauges.ids);
+            report.ids_dropped_early = read(&gauges.ids_dropped_early);
+        }
+        report
     }
 }
 

@@ -45,7 +45,7 @@ impl Service for Inspector {
                 oldest: shared.log.oldest().0,
                 bytes: report.log_bytes,
                 dropped_early: report.dropped_early,
-                ids: report.ids as u64,
+                ids: report.ids,
                 ids_dropped_early: report.ids_dropped_early,
             }),
             open_waits: report.open_waits as u64,

@@ -1,14 +1,17 @@
 //! The agent: gRPC services over the engine, the log and the readers, and its start and stop.
 
+mod appender;
 mod core;
 mod dispatch;
 mod event_log;
 mod inspector;
 mod reflection;
+mod restore;
 mod streams;
 mod unmatched;
 mod waits;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,18 +26,23 @@ use tonic::service::Routes;
 use tonic::{Code, Request};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use self::appender::{Journal, ToCore};
 use self::core::{CancelFrom, Command, Core, EventsFrom};
+pub use self::restore::LogError;
+use self::restore::Restored;
 use self::streams::Streams;
 use crate::clock::{Clock, Time};
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::convert::Bounds;
 use crate::engine::{Engine, Opening};
 use crate::event::{Caller, LogId};
 use crate::journal::Append;
+use crate::journal::folder::Folder;
 use crate::journal::log::Log;
 use crate::journal::memory::MemoryJournal;
+use crate::journal::store::WriteError;
 use crate::net::listen::{self, ListenError, Peer, Socket};
 use crate::net::serve::{self, serve};
 use crate::net::wire::service::event_receiver_server::EventReceiverServer;
@@ -69,6 +77,8 @@ struct Shared {
     log: Arc<Log>,
     streams: Streams,
     core: mpsc::UnboundedSender<Command>,
+    /// Whoever appends to the log, if that is not the engine's task.
+    journal: Option<Journal>,
     openings: AtomicU64,
     readers: Arc<Semaphore>,
     handed_over: AtomicUsize,
@@ -85,7 +95,10 @@ impl Shared {
 
     /// Hands something to whoever appends to the log.
     fn append(&self, append: Append<EventsFrom, CancelFrom>) {
-        self.send(Command::Append(append));
+        match &self.journal {
+            Some(journal) => journal.append(append),
+            None => self.send(Command::Append(append)),
+        }
     }
 
     /// Hands the engine a command and waits for its answer.
@@ -135,6 +148,12 @@ pub enum AgentError {
     /// A listener could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The system has no thread for the journal.
+    #[error("cannot start the journal's thread: {0}")]
+    Thread(std::io::Error),
     /// The services' own descriptions could not be read.
     #[error("the services' descriptions are not valid: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
@@ -150,8 +169,11 @@ pub struct Agent {
     socket: PathBuf,
     health: HealthReporter,
     core: JoinHandle<()>,
+    /// Ready once the journal's thread has ended, if there is one.
+    journal_ended: Option<oneshot::Receiver<Infallible>>,
     listeners: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    _folder: Option<Folder>,
 }
 
 impl Agent {
@@ -161,25 +183,50 @@ impl Agent {
     ///
     /// If a listener cannot be opened.
     pub async fn start(config: Config) -> Result<Self, AgentError> {
-        // Bound before anything else is made: a second agent is refused at once.
+        // Before anything is bound: a second agent on the same log is refused at once.
+        let folder = match config.durability {
+            Durability::None => None,
+            Durability::Sync | Durability::Os => {
+                Some(Folder::lock(&config.data_dir.0).map_err(LogError::from)?)
+            }
+        };
         let socket = Socket::open(&config.socket.0)?;
         let tcp = listen::tcp(config.listen).await?;
         let address = tcp.local_addr().map_err(|error| ListenError::Tcp { address: config.listen, error })?;
         let socket_path = socket.path().to_owned();
 
-        let journal = MemoryJournal::new(config.retention());
-        let engine = Engine::new(journal.log().id(), config.engine_limits());
         let (inbox_sender, inbox) = mpsc::unbounded_channel();
-        let clock = Clock::start(Time::default());
+        let (alive, journal_ended) = oneshot::channel();
+        let (memory, engine, log, clock, journal, next_opening) = match &folder {
+            None => {
+                let memory = MemoryJournal::new(config.retention());
+                let (log, clock) = (Arc::clone(memory.log()), Clock::start(Time::default()));
+                let engine = Engine::new(log.id(), config.engine_limits());
+                (Some(memory), engine, log, clock, None, 1)
+            }
+            Some(folder) => {
+                let Restored { store, mut ids, engine, before, next_opening } =
+                    restore::restore(&config, folder)?;
+                let clock = Clock::start(store.newest());
+                store.set_found(clock.now());
+                ids.set_found(clock.now());
+                let (segments, head) = (Arc::clone(store.segments()), store.next().before());
+                let log = Arc::new(Log::on_disk(store.log_id(), segments, head));
+                let sink = ToCore { core: inbox_sender.clone(), _alive: alive };
+                let journal = Journal::start(store, ids, Arc::clone(&log), clock, before, sink);
+                (None, engine, log, clock, Some(journal.map_err(AgentError::Thread)?), next_opening)
+            }
+        };
         let bounds = serve::Bounds::from(&config);
         let shared = Arc::new(Shared {
             bounds: Bounds::from(&config),
             clock,
             started_at: clock.now(),
-            log: Arc::clone(journal.log()),
+            log,
             streams: Streams::new(),
             core: inbox_sender,
-            openings: AtomicU64::new(1),
+            journal,
+            openings: AtomicU64::new(next_opening),
             readers: Arc::new(Semaphore::new(config.max_readers)),
             handed_over: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
@@ -187,7 +234,7 @@ impl Agent {
             phase: watch::Sender::new(Phase::Running),
             config,
         });
-        let core = tokio::spawn(Core::new(Arc::clone(&shared), journal, engine).run(inbox));
+        let core = tokio::spawn(Core::new(Arc::clone(&shared), memory, engine).run(inbox));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
@@ -216,7 +263,18 @@ impl Agent {
             tokio::spawn(serve(socket, drivers, bounds, open(), stopped(), LAST_WORDS)),
         ];
         info!(%address, socket = %socket_path.display(), log_id = %shared.log.id(), "started");
-        Ok(Self { shared, address, socket: socket_path, health, core, listeners, stop })
+        let journal_ended = shared.journal.is_some().then_some(journal_ended);
+        Ok(Self {
+            shared,
+            address,
+            socket: socket_path,
+            health,
+            core,
+            journal_ended,
+            listeners,
+            stop,
+            _folder: folder,
+        })
     }
 
     /// Where it listens for events.
@@ -237,17 +295,24 @@ impl Agent {
     /// Serves until `shutdown` is ready, then stops within `drain_timeout` and a second.
     ///
     /// New waits are refused first, while events still come in for those that are open. Once none is, or
-    /// `drain_timeout` has passed, the others end CANCELLED, because the log ends with the agent.
+    /// `drain_timeout` has passed, all is brought to the disk, and the clients of the others are told to ask again
+    /// of the next process. With `cancel_on_stop`, or a log in memory, which ends with the agent, they end
+    /// CANCELLED.
     ///
     /// # Errors
     ///
-    /// If the engine's task ended by itself: then the agent is not to go on.
+    /// If the engine's task or the journal's thread ended by itself: then the agent is not to go on.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         tokio::select! {
             _ = &mut self.core => {
                 error!("the engine ended");
                 return Err(AgentError::Died("engine"));
             }
+            () = ended(self.journal_ended.take()) => {
+                error!("the journal ended");
+                return Err(AgentError::Died("journal"));
+            }
+            () = watch_journal(self.shared.journal.as_ref().map(Journal::state), &self.health) => {}
             () = shutdown => {}
         }
         info!(open_waits = self.shared.streams.len(), "told to stop");
@@ -259,14 +324,21 @@ impl Agent {
             }
         });
         if drained.await.is_err() {
-            info!(open_waits = self.shared.streams.len(), "waits are still open: cancelling them");
+            info!(open_waits = self.shared.streams.len(), "waits are still open");
         }
 
         self.shared.phase.send_replace(Phase::Stopping);
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
         }
-        let _ = self.shared.ask(Command::Stop).await;
+        if let Some(journal) = &self.shared.journal {
+            journal.flush().await;
+        }
+        let cancel = self.shared.config.cancel_on_stop.0 || self.shared.journal.is_none();
+        let _ = self.shared.ask(|reply| Command::Stop { cancel, reply }).await;
+        if let Some(journal) = &self.shared.journal {
+            journal.close().await;
+        }
         self.stop.send_replace(true);
         for listener in self.listeners {
             let _ = listener.await;
@@ -274,6 +346,36 @@ impl Agent {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Ready once the journal's thread has ended.
+async fn ended(journal: Option<oneshot::Receiver<Infallible>>) {
+    match journal {
+        Some(journal) => {
+            let _ = journal.await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells by the health of `EventReceiver` whether the log can be written. Never ready.
+async fn watch_journal(state: Option<watch::Receiver<Option<WriteError>>>, health: &HealthReporter) {
+    if let Some(mut state) = state {
+        while state.changed().await.is_ok() {
+            let serving = match &*state.borrow_and_update() {
+                None => {
+                    info!("the log can be written again");
+                    ServingStatus::Serving
+                }
+                Some(error) => {
+                    warn!(%error, "events are refused");
+                    ServingStatus::NotServing
+                }
+            };
+            health.set_service_status(SERVICES[1], serving).await;
+        }
+    }
+    std::future::pending().await
 }
 
 /// By their names, and the whole by the empty one.

@@ -12,8 +12,8 @@ use dashmap::DashMap;
 use futures_util::Stream;
 use tonic::{Code, Status};
 
-use super::Shared;
 use super::core::Command;
+use super::{Shared, stopping};
 use crate::clock::Time;
 use crate::convert;
 use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome, UNREAD};
@@ -77,6 +77,8 @@ struct Progress {
 
 enum Last {
     Outcome(Outcome),
+    GoingAway(Position),
+    Stopping,
     TakenOver,
     Sent,
 }
@@ -94,6 +96,7 @@ impl Slot {
                 unread.push(Progress { at, event, change, mark });
             }
             Effect::Outcome { outcome, .. } => unread.last = Some(Last::Outcome(outcome)),
+            Effect::GoingAway { at, .. } => unread.last = Some(Last::GoingAway(at)),
             Effect::TakenOver { .. } => unread.last = Some(Last::TakenOver),
         }
         if let Some(reader) = unread.reader.take() {
@@ -161,6 +164,14 @@ impl Unread {
             Some(Last::Outcome(outcome)) => {
                 Some(Ok(Message::Outcome(convert::to_outcome(wait.log_id, &wait.keys, &outcome))))
             }
+            Some(Last::GoingAway(at)) => {
+                self.last = Some(Last::Stopping);
+                Some(Ok(Message::GoingAway(proto::GoingAway {
+                    cursor: Some(wait.cursor(at)),
+                    keys: convert::to_key_states(&wait.keys, &self.answers),
+                })))
+            }
+            Some(Last::Stopping) => Some(Err(stopping().into())),
             Some(Last::TakenOver) => {
                 let message = format!("wait {} was opened again, and goes on there", wait.id);
                 Some(Err(Refusal::new(Code::Aborted, Reason::TakenOver, message).into()))

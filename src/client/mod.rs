@@ -10,6 +10,7 @@
 //! # let options = Options {
 //! #     listen: Some("127.0.0.1:0".parse()?),
 //! #     socket: Some(FilePath(dir.path().join("agent.sock"))),
+//! #     data_dir: Some(FilePath(dir.path().join("log"))),
 //! #     ..Options::default()
 //! # };
 //! # let running = Agent::start(options.resolve()?).await?;

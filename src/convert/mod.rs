@@ -1,5 +1,6 @@
-//! Proto to model and back.
+//! Proto to model and back, and the log's notes too.
 
+pub mod ended;
 mod incoming;
 mod outgoing;
 

@@ -71,6 +71,14 @@ impl Index {
         }
     }
 
+    /// All that the log had is added: it reaches from `oldest` to `head`, and what came before was received at
+    /// `before` at the latest.
+    pub(super) fn restored(&mut self, oldest: Position, head: Position, before: Option<Time>) {
+        self.oldest = oldest;
+        self.head = head;
+        self.before_oldest = before;
+    }
+
     pub(super) fn oldest(&self) -> Position {
         self.oldest
     }

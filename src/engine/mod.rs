@@ -18,6 +18,7 @@
 mod ended;
 mod index;
 mod open;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -164,6 +165,7 @@ pub struct Engine {
     /// Every stream's next heartbeat. All have the same cadence, so the first is always the next due.
     beats: VecDeque<Beat>,
     ended: Ended,
+    just_ended: Vec<WaitView>,
     counts: WaitCounts,
 }
 
@@ -181,6 +183,7 @@ impl Engine {
             deadlines: BTreeSet::new(),
             beats: VecDeque::new(),
             ended: Ended::new(limits),
+            just_ended: Vec::new(),
             counts: WaitCounts::default(),
         }
     }
@@ -338,11 +341,25 @@ impl Engine {
         deadline.into_iter().chain(beat).min()
     }
 
-    /// Ends every wait CANCELLED, because the log ends with the agent.
-    pub fn stop(&mut self, now: Time, out: &mut Vec<Effect>) {
+    /// Ends every wait CANCELLED, because the agent stops; `log_gone`: and its log with it.
+    pub fn stop(&mut self, now: Time, log_gone: bool, out: &mut Vec<Effect>) {
         let head = self.index.head();
         while let Some((&opening, _)) = self.waits.first_key_value() {
-            self.end(now, opening, Kind::Cancelled, Why::LogGone, head, out);
+            let why = if log_gone { Why::LogGone } else { Why::Cancelled("the agent stops".to_owned()) };
+            self.end(now, opening, Kind::Cancelled, why, head, out);
+        }
+    }
+
+    /// Tells every wait to ask again of the next process.
+    pub fn go_away(&mut self, out: &mut Vec<Effect>) {
+        let at = self.index.head();
+        out.extend(self.waits.values().map(|wait| Effect::GoingAway {
+            id: wait.id,
+            opening: wait.opening,
+            at,
+        }));
+        while let Some((&opening, _)) = self.waits.first_key_value() {
+            self.remove(opening);
         }
     }
 
@@ -472,7 +489,9 @@ impl Engine {
         };
         *count += 1;
         let outcome = Outcome { kind, why, at, answers: Arc::clone(&wait.answers) };
-        self.ended.add(WaitView { ended: Some((outcome.clone(), now)), ..wait.view() });
+        let ended = WaitView { ended: Some((outcome.clone(), now)), ..wait.view() };
+        self.just_ended.push(ended.clone());
+        self.ended.add(ended);
         out.push(Effect::Outcome { id: wait.id, opening: wait.opening, outcome });
     }
 

@@ -179,6 +179,13 @@ pub enum Effect {
     },
     /// It has ended. Nothing follows.
     Outcome { id: WaitId, opening: Opening, outcome: Outcome },
+    /// The agent stops, and its log stays. Nothing follows.
+    GoingAway {
+        id: WaitId,
+        opening: Opening,
+        /// The last position looked at.
+        at: Position,
+    },
     /// A newer opening has taken it over. Nothing follows.
     TakenOver { id: WaitId, opening: Opening },
 }
@@ -190,6 +197,7 @@ impl Effect {
             Self::Registered { id, opening, .. }
             | Self::Progress { id, opening, .. }
             | Self::Outcome { id, opening, .. }
+            | Self::GoingAway { id, opening, .. }
             | Self::TakenOver { id, opening } => (id, opening),
         }
     }

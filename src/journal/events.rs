@@ -46,16 +46,10 @@ impl Events {
     pub fn push(&mut self, event: &Event<'_>) {
         let start = self.records.len();
         record::put_event(&mut self.records, event);
-        self.entries.push(Entry {
-            id: event.id,
-            digest: event.id_given.then(|| record::digest(&self.records[start..])),
-            hash: KeyHash::of(event.instance, event.key),
-            status: event.status,
-            occurred_at: event.occurred_at,
-            held_for: event.held_for,
-            start: start as u32,
-            end: self.records.len() as u32,
-        });
+        // Only an id that the sender gave is ever looked up.
+        let digest = if event.id_given { record::digest(&self.records[start..]) } else { 0 };
+        let (start, end) = (start as u32, self.records.len() as u32);
+        self.entries.push(Entry { start, end, ..Entry::of(event, digest) });
     }
 
     /// How many they are.
@@ -93,6 +87,22 @@ impl Events {
         match Raw::cut(&mut self.record(entry), Time::default())?.decode()? {
             Record::Event(record) => Ok(record.event),
             Record::CancelInstance(_) => Err(Damaged),
+        }
+    }
+}
+
+impl Entry {
+    /// What is asked about an event that is in the log.
+    pub fn of(event: &Event<'_>, digest: u64) -> Self {
+        Self {
+            id: event.id,
+            digest: event.id_given.then_some(digest),
+            hash: KeyHash::of(event.instance, event.key),
+            status: event.status,
+            occurred_at: event.occurred_at,
+            held_for: event.held_for,
+            start: 0,
+            end: 0,
         }
     }
 }

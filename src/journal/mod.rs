@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod events;
+pub mod folder;
 mod gather;
 pub mod ids;
 pub mod ids_file;

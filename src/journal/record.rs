@@ -166,6 +166,11 @@ impl<'a> Raw<'a> {
         Ok(Self { bytes: record, received_at })
     }
 
+    /// Of an event, its content as [`digest`] has it.
+    pub fn digest(&self) -> u64 {
+        xxh3_64(&self.bytes[TIMES..])
+    }
+
     /// The instance that it is about.
     pub fn instance(&self) -> InstanceId {
         let mut id = [0; 16];

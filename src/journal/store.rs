@@ -107,8 +107,16 @@ impl Store {
         self.dropped_early
     }
 
-    /// If a segment was begun since this was last asked: when the newest record before it was received. What is
-    /// known only from notes has to be noted in it again, for the older segments will be dropped.
+    /// Whether the batch, as it is, will begin a segment. What is known only from notes has to be noted in it again
+    /// then, for the older segments will be dropped.
+    pub fn begins_segment(&self, now: Time) -> bool {
+        let full = self.current.used() + span(self.batch.len().max(BATCH_HEADER)) > self.capacity;
+        let old = now.since(self.current.created()) > self.retention.segment_span();
+        full || (old && self.current.used() > SEGMENT_HEADER as u64)
+    }
+
+    /// If a segment was begun without such a batch since this was last asked: when the newest record before it was
+    /// received.
     pub fn begun(&mut self) -> Option<Time> {
         self.begun.take()
     }
@@ -152,7 +160,11 @@ impl Store {
         let mut bytes = self.bytes();
         while let Some((front, only)) = self.front() {
             let Some(goes) = self.retention.judge(now, facts(&front), bytes, only, pinned) else { break };
-            if only && (front.used() == SEGMENT_HEADER as u64 || self.begin_segment(now, 0).is_err()) {
+            if only {
+                // It goes once another is begun, and has in it what has to be.
+                if front.used() > SEGMENT_HEADER as u64 {
+                    let _ = self.begin_segment(now, 0);
+                }
                 break;
             }
             self.segments.pop_front();
@@ -218,10 +230,9 @@ impl Store {
             received_at,
         };
         let span = span(self.batch.len());
-        let full = self.current.used() + span > self.capacity;
-        let old = received_at.since(self.current.created()) > self.retention.segment_span();
-        if full || (old && self.current.used() > SEGMENT_HEADER as u64) {
+        if self.begins_segment(received_at) {
             self.begin_segment(received_at, span)?;
+            self.begun = None;
         }
         batch.seal(&mut self.batch, self.current.secret);
         self.batch.resize(span as usize, 0);
@@ -259,7 +270,7 @@ impl Store {
             let (secret, file) = (laid_out.header.secret, laid_out.file);
             self.current = Arc::new(Segment::new(number, secret, file, self.next, now));
             self.segments.push(Arc::clone(&self.current));
-            self.begun.get_or_insert(self.newest);
+            self.begun = Some(self.newest);
             // One that was laid out before so large a batch was thought of stays empty.
             if self.capacity >= needed {
                 self.keeper.lay_out(number + 1, SEGMENT_HEADER as u64 + self.retention.segment_bytes());

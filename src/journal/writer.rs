@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -76,7 +76,7 @@ pub struct Writer<E, C> {
 }
 
 impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
-    /// Starts the thread.
+    /// Starts the thread. `before`: when the newest record that the log has dropped was received.
     ///
     /// # Errors
     ///
@@ -86,9 +86,9 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         ids: Ids,
         log: Arc<Log>,
         clock: Clock,
-        restored: Restored,
+        before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
-    ) -> io::Result<(Self, JoinHandle<()>)> {
+    ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let gauges = Arc::new(Gauges { pinned: AtomicU64::new(u64::MAX), ..Gauges::default() });
         let (state_sender, state) = watch::channel(None);
@@ -98,7 +98,7 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
             log,
             clock,
             sink,
-            before: restored.before,
+            before,
             notes: Vec::new(),
             notes_due: None,
             snapshot_due: false,
@@ -106,8 +106,8 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
             gauges: Arc::clone(&gauges),
             state: state_sender,
         };
-        let thread = Builder::new().name("journal".to_owned()).spawn(move || thread.run(&inbox))?;
-        Ok((Self { orders, gauges, state }, thread))
+        Builder::new().name("journal".to_owned()).spawn(move || thread.run(&inbox))?;
+        Ok(Self { orders, gauges, state })
     }
 
     /// Hands it something. If the thread has ended, the process does.
@@ -145,13 +145,6 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
     }
 }
 
-/// What notes of an older process told.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Restored {
-    /// When the newest record that is no longer in the log was received. `None`: it has dropped none.
-    pub before: Option<Time>,
-}
-
 struct Thread<S> {
     store: Store,
     ids: Ids,
@@ -175,9 +168,7 @@ impl<S> Thread<S> {
     where
         S: Sink<E, C>,
     {
-        if let Some(newest) = self.store.begun() {
-            self.note_snapshot(self.clock.now(), newest);
-        }
+        self.note_begun();
         loop {
             let wait = self.next_wake().since(self.clock.now());
             let order = match inbox.recv_timeout(wait) {
@@ -203,12 +194,15 @@ impl<S> Thread<S> {
             self.retain::<E, C>();
             match last_word {
                 None => {}
-                Some((done, false)) => drop(done.send(())),
+                Some((done, false)) => {
+                    let _ = done.send(());
+                }
                 Some((done, true)) => {
                     if let Err(error) = self.store.close() {
                         warn!(%error, "the log could not be closed; the next start takes it as a crash");
                     }
-                    return drop(done.send(()));
+                    let _ = done.send(());
+                    return;
                 }
             }
         }
@@ -243,14 +237,15 @@ impl<S> Thread<S> {
             return self.hand_on(gathered.commit());
         }
         self.store.body().extend_from_slice(&self.notes);
+        if self.store.begins_segment(now) {
+            let snapshot = self.snapshot(self.store.newest());
+            self.store.body().extend_from_slice(&snapshot);
+        }
         match self.store.append(gathered.count(), now) {
             Ok(()) => {
                 self.notes.clear();
                 self.notes_due = None;
                 self.snapshot_due = false;
-                if let Some(newest) = self.store.begun() {
-                    self.note_snapshot(now, newest);
-                }
                 let head = self.store.next().before();
                 self.hand_on(gathered.commit());
                 self.log.publish(head);
@@ -274,12 +269,21 @@ impl<S> Thread<S> {
         }
     }
 
-    /// Notes in a new segment what only notes of older ones tell. The newest record of those was received at
-    /// `newest`.
-    fn note_snapshot(&mut self, now: Time, newest: Time) {
-        self.snapshot_due = true;
+    /// What only notes of older segments tell. Their newest record was received at `newest`.
+    fn snapshot(&self, newest: Time) -> Vec<u8> {
+        let mut notes = Vec::new();
         let before = if newest == Time::default() { self.before.unwrap_or_default() } else { newest };
-        self.note(now, What::Before(before.as_nanos()));
+        Note::put(What::Before(before.as_nanos()), &mut notes);
+        notes
+    }
+
+    /// Sees to it that a segment that was begun without a batch gets what only notes of older ones tell.
+    fn note_begun(&mut self) {
+        if let Some(newest) = self.store.begun() {
+            self.notes.extend_from_slice(&self.snapshot(newest));
+            self.notes_due.get_or_insert(self.clock.now());
+            self.snapshot_due = true;
+        }
     }
 
     fn retain<E, C>(&mut self)
@@ -297,6 +301,7 @@ impl<S> Thread<S> {
             if let Some(oldest) = self.store.oldest_by_size() {
                 self.sink.held(oldest);
             }
+            self.note_begun();
         }
         let gauges = &self.gauges;
         gauges.bytes.store(self.store.bytes(), Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Agent {
         let socket = folder.path().join("agent.sock");
         let log = folder.path().join("agent.log");
         let mut command = wakeful(&["agent", "--listen", "127.0.0.1:0"]);
-        command.arg("--socket").arg(&socket).args(args);
+        command.arg("--socket").arg(&socket).arg("--data-dir").arg(folder.path().join("log")).args(args);
         command.stderr(File::options().create(true).append(true).open(&log).expect("a file for the log"));
         let mut process = Process::start(command);
         let ready = process.line().await;

@@ -274,7 +274,7 @@ impl World {
 
     pub(super) fn stop(&mut self) {
         let mut out = Vec::new();
-        self.engine.stop(self.now, &mut out);
+        self.engine.stop(self.now, true, &mut out);
         self.tell(out);
     }
 
@@ -389,6 +389,7 @@ fn cursor_of(effect: &Effect) -> Option<Position> {
     match effect {
         Effect::Registered { at, .. } | Effect::Progress { at, .. } => Some(*at),
         Effect::Outcome { outcome, .. } => Some(outcome.at),
+        Effect::GoingAway { at, .. } => Some(*at),
         Effect::TakenOver { .. } => None,
     }
 }

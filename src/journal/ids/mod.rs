@@ -132,6 +132,20 @@ impl Ids {
         self.tables[shard].insert(tag, number, Since(self.first));
     }
 
+    /// Remembers an id of an event that was found at a start. The older comes first; one that is known is left.
+    pub fn restore(&mut self, id: EventId, digest: u64, position: Position) {
+        if self.look_up(id, digest) == Seen::Never {
+            self.remember(Time::default(), id, digest, position);
+        }
+    }
+
+    /// What was found at this start counts from now on as new.
+    pub fn set_found(&mut self, now: Time) {
+        for chunk in &mut self.chunks {
+            chunk.newest = now;
+        }
+    }
+
     /// Takes back the newest `count` ids: their events could not be written.
     pub fn take_back(&mut self, count: usize) {
         for _ in 0..count {

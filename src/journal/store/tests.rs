@@ -388,6 +388,9 @@ fn a_log_past_its_age_is_dropped_and_one_found_at_a_start_counts_as_new() {
     store.set_found(at(5_000));
     assert_eq!(store.retain(at(5_999), None, &ids), None);
     assert_eq!(store.retain(at(6_001), Some(Position(3)), &ids), None, "a wait may yet ask for it");
+    // The last batch stands in a segment of its own since the start. Before that goes another is begun.
+    assert_eq!(store.retain(at(6_001), None, &ids), Some(Position(13)));
+    assert_eq!(store.begun(), Some(at(5)));
     assert_eq!(store.retain(at(6_001), None, &ids), Some(Position(16)));
     assert_eq!((store.dropped_early(), store.next()), (0, Position(16)));
     let next = append(&mut store, 7_000, 1, 10).expect("written");
