@@ -1,5 +1,8 @@
 //! One event at a time: how long from sending it until the wait for it is told.
 
+use std::fs::{File, remove_file};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -8,6 +11,7 @@ use wakeful::proto;
 use wakeful::proto::outcome::Kind;
 use wakeful::proto::waits_client::WaitsClient;
 
+use crate::Durability;
 use crate::process::Server;
 use crate::stats::Latencies;
 use crate::throughput::Pair;
@@ -16,13 +20,19 @@ use crate::wire::{Random, Requests, Sender};
 
 /// Turns that the two servers take.
 const TURNS: usize = 5;
+const RECORD: usize = 200;
 
 /// Wakes so many waits, one after the other, and in between sends as many events to the do-nothing service.
-pub(crate) async fn run(pair: &mut Pair, count: usize, requests: &mut Requests) -> Result<()> {
+pub(crate) async fn run(
+    pair: &mut Pair,
+    count: usize,
+    durability: Durability,
+    requests: &mut Requests,
+) -> Result<()> {
     println!("\nlone: one event at a time, over one connection");
     let mut agent = Sender::connect(pair.agent.server.address).await?;
     let mut noop = Sender::connect(pair.noop.server.address).await?;
-    let [mut replied, mut answered, mut woken] = [(); 3].map(|()| Latencies::default());
+    let [mut replied, mut answered, mut woken, mut synced] = [(); 4].map(|()| Latencies::default());
     // The first calls of a connection pay for its set-up.
     reply(&mut noop, count / 10, requests).await?;
     wake(&pair.agent.server, &mut agent, count / 10).await?;
@@ -31,12 +41,40 @@ pub(crate) async fn run(pair: &mut Pair, count: usize, requests: &mut Requests) 
         let (more_answered, more_woken) = wake(&pair.agent.server, &mut agent, count / TURNS).await?;
         answered.append(more_answered);
         woken.append(more_woken);
+        if durability == Durability::Sync {
+            synced.append(append_and_sync(pair.agent.server.folder(), count / TURNS)?);
+        }
     }
     pair.held.check()?;
-    println!("  noop: sent to its reply      {}", replied.percentiles());
-    println!("  agent: sent to its reply     {}", answered.percentiles());
-    println!("  agent: sent to the wait told {}", woken.percentiles());
+    let [replied, answered, woken, synced] = [replied, answered, woken, synced].map(Latencies::percentiles);
+    println!("  noop: sent to its reply      {replied}");
+    println!("  agent: sent to its reply     {answered}");
+    println!("  agent: sent to the wait told {woken}");
+    if durability == Durability::Sync {
+        println!("  a bare append and sync       {synced}");
+        let over = |reply: f64, call: f64, sync: f64| reply / (call + sync);
+        let p50 = over(answered.p50, replied.p50, synced.p50);
+        let p99 = over(answered.p99, replied.p99, synced.p99);
+        println!("  the reply over such a call and such a sync: p50 {p50:.2}, p99 {p99:.2}; aim <= 1.3");
+    }
     Ok(())
+}
+
+/// Appends records as large as an event's to a file that is laid out beforehand, and syncs each.
+fn append_and_sync(folder: &Path, count: usize) -> Result<Latencies> {
+    let path = folder.join("bare");
+    let file = File::create(&path)?;
+    file.write_all_at(&vec![0; count * RECORD], 0)?;
+    file.sync_all()?;
+    let mut synced = Latencies::default();
+    for n in 0..count {
+        let begun = Instant::now();
+        file.write_all_at(&[1; RECORD], (n * RECORD) as u64)?;
+        file.sync_data()?;
+        synced.add(begun.elapsed());
+    }
+    remove_file(path)?;
+    Ok(synced)
 }
 
 async fn reply(noop: &mut Sender, count: usize, requests: &mut Requests) -> Result<Latencies> {

@@ -48,9 +48,13 @@ struct Args {
     /// Seconds of a round, or of --only [default: 2, quick: 0.5, only: 10]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Events that the agent is sent before the load is measured: by default, enough to fill its log and ids
-    #[arg(long, default_value_t = 4_200_000)]
-    fill: u64,
+    /// Events that the agent is sent before the load is measured [default: enough to fill its log and ids; with a
+    /// log on disk, to write ten times the log's size]
+    #[arg(long)]
+    fill: Option<u64>,
+    /// What of an event is on disk before it is acknowledged
+    #[arg(long, default_value = "none")]
+    durability: Durability,
     /// Loads just this server, by --scenario for --seconds, to look at it with a profiler
     #[arg(long)]
     only: Option<Only>,
@@ -69,6 +73,13 @@ struct Args {
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    None,
+    Os,
+    Sync,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -94,6 +105,26 @@ fn main() -> Result<ExitCode> {
         None => {
             let verdicts = runtime.block_on(run(&args, cores))?;
             Ok(if report::print(&verdicts) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+impl Durability {
+    /// An event is some 200 B in the log, which keeps 256 MiB of them. Of ids, where more events come than they
+    /// can be kept for, the newest 4,000,000 are; on disk their files would be the larger part of what is written
+    /// long after the events are gone, so they are kept for less time.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &["--durability", "none"],
+            Self::Os => &["--durability", "os", "--dedupe-window", "10s"],
+            Self::Sync => &["--durability", "sync", "--dedupe-window", "10s"],
+        }
+    }
+
+    fn fill(self) -> u64 {
+        match self {
+            Self::None => 4_200_000,
+            Self::Os | Self::Sync => 15_000_000,
         }
     }
 }
@@ -124,10 +155,11 @@ async fn run(args: &Args, cores: Cores) -> Result<Vec<Verdict>> {
         let rounds = args.rounds.unwrap_or(if args.quick { 5 } else { 7 });
         for scenario in loads {
             let time = args.span(2.0, 0.5);
-            verdicts.push(compare(scenario, &mut pair, rounds, time, &mut requests).await?);
+            verdicts.push(compare(scenario, &mut pair, rounds, time, args.durability, &mut requests).await?);
         }
         if args.runs("lone") {
-            lone::run(&mut pair, if args.quick { 500 } else { 2_000 }, &mut requests).await?;
+            lone::run(&mut pair, if args.quick { 500 } else { 2_000 }, args.durability, &mut requests)
+                .await?;
         }
         if args.runs("deadlines") {
             deadlines::run(&pair.agent.server).await?;
@@ -150,9 +182,10 @@ async fn start(args: &Args, cores: Cores, requests: &mut Requests) -> Result<Pai
 }
 
 async fn start_agent(args: &Args, cores: Cores, requests: &mut Requests) -> Result<(Target, Held)> {
-    let agent = Target::connect(Server::agent(cores, args.under.as_deref())?).await?;
+    let agent =
+        Target::connect(Server::agent(cores, args.durability.options(), args.under.as_deref())?).await?;
     let held = Held::open(&agent.server.socket(), HELD, HELD_CONNECTIONS).await?;
-    fill(&agent, args.fill, requests).await?;
+    fill(&agent, args.fill.unwrap_or(args.durability.fill()), requests).await?;
     Ok((agent, held))
 }
 

@@ -18,7 +18,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Opens so many waits on a fresh agent, over real streams.
 pub(crate) async fn run(cores: Cores, count: usize, connections: usize) -> Result<Verdict> {
-    let agent = Server::agent(cores, None)?;
+    let agent = Server::agent(cores, &["--durability", "none"], None)?;
     let before = {
         let mut inspector = InspectorClient::new(waits::connect(&agent.socket())?);
         open_waits(&mut inspector).await?;

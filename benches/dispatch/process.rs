@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -44,9 +44,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts an agent with one thread and otherwise the defaults; under a tool such as
+    /// Starts an agent with one thread, these options and otherwise the defaults; under a tool such as
     /// `valgrind --tool=callgrind`, if one is given.
-    pub(crate) fn agent(cores: Cores, under: Option<&str>) -> Result<Self> {
+    pub(crate) fn agent(cores: Cores, options: &[&str], under: Option<&str>) -> Result<Self> {
         let mut words = under.unwrap_or_default().split_whitespace().chain([env!("CARGO_BIN_EXE_wakeful")]);
         let program = words.next().context("no program")?;
         let mut server = Self::start(cores, |folder| {
@@ -54,7 +54,7 @@ impl Server {
             agent.args(words);
             agent.args(["agent", "--worker-threads", "1", "--listen", "127.0.0.1:0", "--log-level", "error"]);
             agent.arg("--socket").arg(folder.join("agent.sock"));
-            agent.args(["--durability", "none"]);
+            agent.arg("--data-dir").arg(folder.join("log")).args(options);
             agent
         })?;
         server.gently = under.is_some();
@@ -92,6 +92,11 @@ impl Server {
             bail!("{command:?} did not start: {:?}, {line:?}", child.wait()?);
         };
         Ok(Self { address: address.parse()?, child, folder, gently: false, _out: out })
+    }
+
+    /// A folder of its own, on the disk of an agent's log.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// An agent's Unix socket.
