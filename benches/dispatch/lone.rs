@@ -1,8 +1,9 @@
 //! One event at a time: how long from sending it until the wait for it is told.
 
-use std::fs::{File, remove_file};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -12,11 +13,11 @@ use wakeful::proto::outcome::Kind;
 use wakeful::proto::waits_client::WaitsClient;
 
 use crate::Durability;
-use crate::process::Server;
+use crate::process::{Server, pin};
 use crate::stats::Latencies;
 use crate::throughput::Pair;
 use crate::waits;
-use crate::wire::{Random, Requests, Sender};
+use crate::wire::{self, Random, Requests};
 
 /// Turns that the two servers take.
 const TURNS: usize = 5;
@@ -27,22 +28,31 @@ pub(crate) async fn run(
     pair: &mut Pair,
     count: usize,
     durability: Durability,
+    server_core: usize,
     requests: &mut Requests,
 ) -> Result<()> {
     println!("\nlone: one event at a time, over one connection");
-    let mut agent = Sender::connect(pair.agent.server.address).await?;
-    let mut noop = Sender::connect(pair.noop.server.address).await?;
+    let mut agent = wire::Sender::connect(pair.agent.server.address).await?;
+    let mut noop = wire::Sender::connect(pair.noop.server.address).await?;
     let [mut replied, mut answered, mut woken, mut synced] = [(); 4].map(|()| Latencies::default());
     // The first calls of a connection pay for its set-up.
     reply(&mut noop, count / 10, requests).await?;
     wake(&pair.agent.server, &mut agent, count / 10).await?;
+    let bare = match durability {
+        Durability::Sync => Some(Bare::start(pair.agent.server.folder(), server_core, count)?),
+        Durability::None | Durability::Os => None,
+    };
     for _ in 0..TURNS {
         replied.append(reply(&mut noop, count / TURNS, requests).await?);
         let (more_answered, more_woken) = wake(&pair.agent.server, &mut agent, count / TURNS).await?;
         answered.append(more_answered);
         woken.append(more_woken);
-        if durability == Durability::Sync {
-            synced.append(append_and_sync(pair.agent.server.folder(), count / TURNS)?);
+        if let Some(bare) = &bare {
+            for _ in 0..count / TURNS {
+                // Between two of them as much happens as between two of the agent's.
+                noop.dispatch(requests.next(1)).await?.check(1)?;
+                synced.add(bare.append()?);
+            }
         }
     }
     pair.held.check()?;
@@ -50,7 +60,7 @@ pub(crate) async fn run(
     println!("  noop: sent to its reply      {replied}");
     println!("  agent: sent to its reply     {answered}");
     println!("  agent: sent to the wait told {woken}");
-    if durability == Durability::Sync {
+    if bare.is_some() {
         println!("  a bare append and sync       {synced}");
         let over = |reply: f64, call: f64, sync: f64| reply / (call + sync);
         let p50 = over(answered.p50, replied.p50, synced.p50);
@@ -60,24 +70,39 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Appends records as large as an event's to a file that is laid out beforehand, and syncs each.
-fn append_and_sync(folder: &Path, count: usize) -> Result<Latencies> {
-    let path = folder.join("bare");
-    let file = File::create(&path)?;
-    file.write_all_at(&vec![0; count * RECORD], 0)?;
-    file.sync_all()?;
-    let mut synced = Latencies::default();
-    for n in 0..count {
-        let begun = Instant::now();
-        file.write_all_at(&[1; RECORD], (n * RECORD) as u64)?;
-        file.sync_data()?;
-        synced.add(begun.elapsed());
-    }
-    remove_file(path)?;
-    Ok(synced)
+/// A file that is laid out beforehand, and a thread on the server's core that appends to it and syncs: a disk's
+/// answer comes sooner or later by the core that asks, and by how long that has slept.
+struct Bare {
+    turns: Sender<()>,
+    took: Receiver<std::io::Result<Duration>>,
 }
 
-async fn reply(noop: &mut Sender, count: usize, requests: &mut Requests) -> Result<Latencies> {
+impl Bare {
+    fn start(folder: &Path, core: usize, count: usize) -> Result<Self> {
+        let file = File::create(folder.join("bare"))?;
+        file.write_all_at(&vec![0; count * RECORD], 0)?;
+        file.sync_all()?;
+        let ((turns, due), (done, took)) = (channel(), channel());
+        std::thread::spawn(move || -> Result<()> {
+            pin(core)?;
+            for (n, ()) in due.into_iter().enumerate() {
+                let begun = Instant::now();
+                let written = file.write_all_at(&[1; RECORD], ((n % count) * RECORD) as u64);
+                done.send(written.and_then(|()| file.sync_data()).map(|()| begun.elapsed()))?;
+            }
+            Ok(())
+        });
+        Ok(Self { turns, took })
+    }
+
+    /// Appends a record as large as an event's, and syncs.
+    fn append(&self) -> Result<Duration> {
+        self.turns.send(())?;
+        Ok(self.took.recv()??)
+    }
+}
+
+async fn reply(noop: &mut wire::Sender, count: usize, requests: &mut Requests) -> Result<Latencies> {
     let mut replied = Latencies::default();
     for _ in 0..count {
         let request = requests.next(1);
@@ -89,7 +114,7 @@ async fn reply(noop: &mut Sender, count: usize, requests: &mut Requests) -> Resu
 }
 
 /// From an event's sending to its reply, and to its wait's outcome.
-async fn wake(agent: &Server, sender: &mut Sender, count: usize) -> Result<(Latencies, Latencies)> {
+async fn wake(agent: &Server, sender: &mut wire::Sender, count: usize) -> Result<(Latencies, Latencies)> {
     let mut waits = WaitsClient::new(waits::connect(&agent.socket())?);
     let mut random = Random::new();
     let (mut answered, mut woken) = (Latencies::default(), Latencies::default());

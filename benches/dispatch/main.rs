@@ -158,8 +158,14 @@ async fn run(args: &Args, cores: Cores) -> Result<Vec<Verdict>> {
             verdicts.push(compare(scenario, &mut pair, rounds, time, args.durability, &mut requests).await?);
         }
         if args.runs("lone") {
-            lone::run(&mut pair, if args.quick { 500 } else { 2_000 }, args.durability, &mut requests)
-                .await?;
+            lone::run(
+                &mut pair,
+                if args.quick { 500 } else { 2_000 },
+                args.durability,
+                cores.server,
+                &mut requests,
+            )
+            .await?;
         }
         if args.runs("deadlines") {
             deadlines::run(&pair.agent.server).await?;

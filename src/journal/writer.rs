@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::Builder;
+use std::thread::{Builder, yield_now};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -176,6 +176,8 @@ impl<S> Thread<S> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            // Whoever hands something over often has more at hand: where it shares this core, it gets to say so.
+            yield_now();
             let mut last_word = None;
             let mut gathered = Gathered::new(self.clock.now(), self.store.next());
             let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
