@@ -33,6 +33,10 @@ impl Process {
         soon("a line of the process", self.lines.recv()).await
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("its input")
     }
