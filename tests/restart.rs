@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 use wakeful::client::address::Address;
+use wakeful::clock::{Clock, Time};
 use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::inspector_client::InspectorClient;
 use wakeful::proto::outcome::Kind;
@@ -78,7 +79,6 @@ async fn a_wait_open_for_longer_than_the_log_is_kept_outlives_a_restart() {
     let (instance, other) = (uuid(), uuid());
     let mut wait = start_wait(&agent, &instance, "test-event:foo").await;
     send(&agent.tcp(), event(&other, "x", "")).await;
-    // Another begins to count from here on, so what came before need not be kept for it; the first holds it.
     let oldest = async |agent: &Agent| agent.status().await.log.expect("a log").oldest;
     agent.terminate();
     assert!(agent.process.ended(BOUND).await.success());
@@ -98,10 +98,12 @@ async fn a_client_that_was_away_past_its_time_learns_of_an_event_acknowledged_be
     let mut wait = Process::start(wakeful(&args));
     assert_eq!(wait.line().await, "registered");
     wait.signal(Signal::STOP);
-    let asked = std::time::Instant::now();
+    let clock = Clock::start(Time::default());
+    let asked = clock.now();
     assert_eq!(send(&agent.tcp(), event(&instance, "a", "")).await.0, Disposition::Woke);
     kill(&mut agent).await;
-    until("its time to pass", async || (asked.elapsed() > Duration::from_secs(3)).then_some(())).await;
+    until("its time to pass", async || (clock.now().since(asked) > Duration::from_secs(3)).then_some(()))
+        .await;
     let _again = Agent::start_in(agent.folder.clone(), &[]).await;
     wait.signal(Signal::CONT);
     let line = wait.line().await;
