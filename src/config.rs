@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::journal::consumers::Consumers;
 use crate::journal::retention::Retention;
 use crate::{engine, paths};
 
@@ -163,6 +164,8 @@ options! {
     max_instance_waits: usize = "1024", "0" to "10000000"; "Waits of one instance open at once"
     max_ended_waits: usize = "100000", "0" to "10000000"; "Ended waits remembered, for explain and for clients that ask again"
     max_ended_bytes: Bytes = "64MiB", "0" to "64GiB"; "Bytes of ended waits remembered; it wins over max_ended_waits"
+    max_consumers: usize = "256", "0" to "10000"; "Consumers that the agent keeps the cursors of"
+    consumer_away: Span = "7days", "1s" to "365d"; "How long a consumer may be away before what it has not acknowledged is no longer kept for it"
     max_readers: usize = "256", "0" to "100000"; "Watches, lists and explains running at once"
     max_connections: usize = "4096", "1" to "1000000"; "Connections open at once, on the socket and on TCP each"
     max_streams: usize = "20000", "1" to "1000000"; "Calls open at once on one connection"
@@ -170,7 +173,7 @@ options! {
 
     log_age: Span = "1h", "1s" to "365d"; "How long events are kept"
     log_size: Bytes = "256MiB", "1MiB" to "1TiB"; "How many bytes of events are kept; it wins over log_age"
-    log_held_size: Bytes = "1GiB", "1MiB" to "1TiB"; "How many bytes are kept at most for open waits that may yet ask from an older place"
+    log_held_size: Bytes = "1GiB", "1MiB" to "1TiB"; "How many bytes are kept at most for consumers, and for open waits that may yet ask from an older place"
     dedupe_window: Span = "2h", "1s" to "365d"; "How long an event_id is remembered"
     max_ids: usize = "4000000", "1024" to "1000000000"; "How many event ids are remembered; it wins over dedupe_window"
 
@@ -221,6 +224,11 @@ impl Config {
             ended_age: self.log_age.0,
             max_unarmed: self.max_unarmed.0,
         }
+    }
+
+    /// Consumers, none yet.
+    pub fn consumers(&self) -> Consumers {
+        Consumers::new(self.max_consumers, self.consumer_away.0)
     }
 
     /// How much of the log is kept.

@@ -8,7 +8,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::engine::{OpenError, WaitError};
-use crate::event::Invalid;
+use crate::event::{Cursor, Invalid};
+use crate::journal::consumers::ConsumerError;
+use crate::journal::store::WriteError;
 use crate::proto::reason::Code as Reason;
 
 /// Who the reasons are defined by, in `google.rpc.ErrorInfo`.
@@ -108,6 +110,31 @@ impl From<WaitError> for Refusal {
             WaitError::NotFound(_) => Self::new(Code::NotFound, Reason::WaitNotFound, message),
             WaitError::NotPermitted(_) => Self::new(Code::PermissionDenied, Reason::NotPermitted, message),
         }
+    }
+}
+
+/// What is refused to a consumer of the log whose oldest cursor this is.
+pub fn consumer(error: ConsumerError, oldest: Cursor) -> Refusal {
+    let message = error.to_string();
+    match error {
+        ConsumerError::Unknown(_) => Refusal::new(Code::NotFound, Reason::ConsumerNotFound, message),
+        ConsumerError::TooMany(_) => Refusal::exhausted("max_consumers", message),
+        ConsumerError::Expired { .. } => Refusal::new(Code::OutOfRange, Reason::CursorExpired, message)
+            .with("oldest_cursor", oldest.to_string()),
+        ConsumerError::NotWritten(error) => Refusal::from(&error),
+        ConsumerError::PastHead { .. } => {
+            Refusal::new(Code::FailedPrecondition, Reason::CursorOfAnotherLog, message)
+        }
+    }
+}
+
+impl From<&WriteError> for Refusal {
+    fn from(error: &WriteError) -> Self {
+        let reason = match error {
+            WriteError::Full { .. } => Reason::DiskFull,
+            WriteError::Failed { .. } => Reason::LogFailed,
+        };
+        Self::new(Code::Unavailable, reason, error.to_string())
     }
 }
 

@@ -140,7 +140,9 @@ async fn a_watch_gets_what_fits_its_filter_from_its_cursor_on() {
     let filter = EventFilter { instance_uuids: vec![instance.clone()], names: vec!["a".into()] };
     let after = Some(cursor(&agent.log_id, 1));
     let mut from_the_first =
-        watch(&unix, WatchRequest { filter: Some(filter), after: after.clone() }).await.unwrap();
+        watch(&unix, WatchRequest { filter: Some(filter), after: after.clone(), ..Default::default() })
+            .await
+            .unwrap();
     let mut from_the_head = watch(&unix, WatchRequest::default()).await.unwrap();
     assert_eq!(next(&mut from_the_first).await.unwrap(), WatchResponse { cursor: after, event: None });
     let head = Some(cursor(&agent.log_id, 6));
@@ -178,7 +180,7 @@ async fn a_cursor_that_the_log_has_passed_is_refused_with_the_oldest_there_is() 
     let refusals = [
         try_open(&unix, WaitRequest { after: start(), ..request.clone() }).await.err(),
         try_open(&unix, WaitRequest { lookback: Some(seconds(3_600)), ..request.clone() }).await.err(),
-        watch(&unix, WatchRequest { filter: None, after: start() }).await.err(),
+        watch(&unix, WatchRequest { after: start(), ..Default::default() }).await.err(),
         list(&unix, ListEventsRequest { after: start(), ..Default::default() }).await.err(),
     ];
     for refusal in refusals {
@@ -192,7 +194,7 @@ async fn a_cursor_that_the_log_has_passed_is_refused_with_the_oldest_there_is() 
     open(&unix, WaitRequest { after: oldest(), ..request }).await;
     let page = list(&unix, ListEventsRequest { after: oldest(), ..Default::default() }).await.unwrap();
     assert_eq!(page.events[0].position, log.oldest);
-    let mut from_oldest = watch(&unix, WatchRequest { filter: None, after: oldest() }).await.unwrap();
+    let mut from_oldest = watch(&unix, WatchRequest { after: oldest(), ..Default::default() }).await.unwrap();
     next(&mut from_oldest).await.unwrap();
     assert_eq!(next(&mut from_oldest).await.unwrap().event.unwrap().position, log.oldest);
 }

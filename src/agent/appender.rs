@@ -9,9 +9,6 @@ use crate::event::Position;
 use crate::journal::store::WriteError;
 use crate::journal::writer::{Sink, Writer};
 use crate::journal::{Append, Appended};
-use crate::proto::reason::Code as Reason;
-use crate::status::Refusal;
-use tonic::Code;
 
 /// The journal's thread, as the services have it.
 pub(super) type Journal = Writer<EventsFrom, CancelFrom>;
@@ -26,15 +23,15 @@ pub(super) struct ToCore {
 impl Sink<EventsFrom, CancelFrom> for ToCore {
     // The task can be gone only when the process is about to be.
 
-    fn committed(&mut self, batch: Vec<Appended<EventsFrom, CancelFrom>>) {
-        let _ = self.core.send(Command::Appended(batch));
+    fn committed(&mut self, head: Position, batch: Vec<Appended<EventsFrom, CancelFrom>>) {
+        let _ = self.core.send(Command::Appended { head, batch });
     }
 
     fn refused(&mut self, append: Append<EventsFrom, CancelFrom>, error: &WriteError) {
         // A caller that has gone needs no answer.
         match append {
-            Append::Events(_, from) => drop(from.reply.send(Err(refusal(error)))),
-            Append::CancelInstance(_, reply) => drop(reply.send(Err(refusal(error)))),
+            Append::Events(_, from) => drop(from.reply.send(Err(error.into()))),
+            Append::CancelInstance(_, reply) => drop(reply.send(Err(error.into()))),
         }
     }
 
@@ -45,12 +42,4 @@ impl Sink<EventsFrom, CancelFrom> for ToCore {
     fn held(&mut self, oldest: Position) {
         let _ = self.core.send(Command::Held(oldest));
     }
-}
-
-fn refusal(error: &WriteError) -> Refusal {
-    let reason = match error {
-        WriteError::Full { .. } => Reason::DiskFull,
-        WriteError::Failed { .. } => Reason::LogFailed,
-    };
-    Refusal::new(Code::Unavailable, reason, error.to_string())
 }

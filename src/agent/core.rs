@@ -20,6 +20,7 @@ use crate::engine::{
     Ask, Disposition, Effect, Engine, Moment, Moments, OpenError, Opening, WaitCounts, WaitError, WaitView,
 };
 use crate::event::{Caller, InstanceId, Key, Position, WaitId};
+use crate::journal::consumers::Change;
 use crate::journal::events::Events;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::note::What;
@@ -34,8 +35,13 @@ pub(super) enum Command {
     /// To whoever appends to the log, if that is this task.
     Append(Append<EventsFrom, CancelFrom>),
 
+    /// To whoever keeps the consumers, if that is this task.
+    Consumer(Change),
     /// From whoever does, if that is another: in the order of positions.
-    Appended(Vec<Appended<EventsFrom, CancelFrom>>),
+    Appended {
+        head: Position,
+        batch: Vec<Appended<EventsFrom, CancelFrom>>,
+    },
 
     /// The log begins here now.
     Dropped(Position),
@@ -214,13 +220,20 @@ impl Core {
     fn take(&mut self, now: Time, command: Command) {
         let out = &mut self.effects;
         match command {
-            Command::Append(_) | Command::Appended(_) | Command::Open { .. } if self.stopped => {}
+            Command::Append(_) | Command::Appended { .. } | Command::Open { .. } if self.stopped => {}
             Command::Append(append) => {
                 let Some(memory) = &mut self.memory else { return };
                 let appended = memory.append(now, append);
                 self.commit(now, appended);
             }
-            Command::Appended(batch) => {
+            Command::Consumer(change) => {
+                if let Some(memory) = &mut self.memory {
+                    memory.change(now, change);
+                }
+            }
+            Command::Appended { head, batch } => {
+                // Whoever sees it from now on, and asks for it, is taken after it; whoever is answered can see it.
+                self.shared.log.publish(head);
                 for appended in batch {
                     self.commit(now, appended);
                 }

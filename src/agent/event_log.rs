@@ -5,11 +5,14 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::consumer::Consumer;
 use super::{Phase, Shared, caller, stopping};
 use crate::convert;
-use crate::event::{Cursor, Position};
+use crate::event::{self, Cursor, Position};
+use crate::journal::consumers::Change;
 use crate::proto;
 use crate::proto::event_log_server::EventLog as Service;
+use crate::proto::reason::Code as Reason;
 use crate::readers::{self, Filter, Scan, list, watch};
 use crate::status::Refusal;
 
@@ -41,9 +44,66 @@ impl Service for EventLog {
         }
         let request = request.into_inner();
         let filter = convert::filter(request.filter)?;
-        let after = self.check(request.after.as_ref())?.unwrap_or_else(|| shared.log.head());
+        let after = self.check(request.after.as_ref())?;
         let permit = readers::permit(&shared.readers, shared.config.max_readers)?;
-        Ok(Response::new(watch::start(self.scan(filter, after), permit, shared.stopped())))
+        let (after, consumer) = match request.consumer.as_str() {
+            "" => (after.unwrap_or_else(|| shared.log.head()), None),
+            name => {
+                let consumer = Consumer::attach(shared, consumer_name(name)?, after).await?;
+                (consumer.from(), Some(consumer))
+            }
+        };
+        Ok(Response::new(watch::start(self.scan(filter, after), consumer, permit, shared.stopped())))
+    }
+
+    async fn ack(&self, request: Request<proto::AckRequest>) -> Result<Response<proto::AckResponse>, Status> {
+        let shared = &self.0;
+        caller(&request)?;
+        let request = request.into_inner();
+        let name = consumer_name(&request.consumer)?;
+        let missing = || Refusal::field("cursor", Reason::MissingField, "is needed: all up to it is done");
+        let cursor = convert::cursor("cursor", &request.cursor.ok_or_else(missing)?)?;
+        if cursor.log_id != shared.log.id() {
+            readers::check_cursor(&shared.log, cursor)?;
+        }
+        let why = convert::why(request.why)?;
+        if !request.failed && !why.is_empty() {
+            let text = "is given, and `failed` is not";
+            return Err(Refusal::field("why", Reason::ConflictingFields, text).into());
+        }
+        let (failure, position) = (request.failed.then_some(why), cursor.position);
+        let acknowledged = shared.change(|reply| Change::Ack { name, position, failure, reply }).await?;
+        let cursor = acknowledged.map_err(|error| shared.refuse_consumer(error))?;
+        Ok(Response::new(proto::AckResponse { cursor: Some(convert::to_cursor(shared.log.cursor(cursor))) }))
+    }
+
+    async fn list_consumers(
+        &self,
+        request: Request<proto::ListConsumersRequest>,
+    ) -> Result<Response<proto::ListConsumersResponse>, Status> {
+        let shared = &self.0;
+        caller(&request)?;
+        let request = request.into_inner();
+        let size = convert::page_size(request.page_size)?;
+        let mut all = shared.change(Change::List).await?;
+        all.retain(|consumer| consumer.name > request.page_token);
+        let more = all.len() > size;
+        all.truncate(size);
+        let next_page_token = all.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+        let consumers = all.into_iter().map(|consumer| convert::to_consumer(&shared.log, consumer)).collect();
+        Ok(Response::new(proto::ListConsumersResponse { consumers, next_page_token }))
+    }
+
+    async fn remove_consumer(
+        &self,
+        request: Request<proto::RemoveConsumerRequest>,
+    ) -> Result<Response<proto::RemoveConsumerResponse>, Status> {
+        let shared = &self.0;
+        caller(&request)?;
+        let name = consumer_name(&request.into_inner().consumer)?;
+        let removed = shared.change(|reply| Change::Remove { name, reply }).await?;
+        removed.map_err(|error| shared.refuse_consumer(error))?;
+        Ok(Response::new(proto::RemoveConsumerResponse {}))
     }
 
     async fn list_events(
@@ -69,4 +129,9 @@ impl Service for EventLog {
         };
         Ok(Response::new(list::page(scan, size).await?))
     }
+}
+
+fn consumer_name(name: &str) -> Result<String, Refusal> {
+    event::check_name(name).map_err(|invalid| Refusal::invalid("consumer", &invalid))?;
+    Ok(name.to_owned())
 }

@@ -1,6 +1,7 @@
 //! The agent: gRPC services over the engine, the log and the readers, and its start and stop.
 
 mod appender;
+mod consumer;
 mod core;
 mod dispatch;
 mod event_log;
@@ -39,6 +40,7 @@ use crate::convert::Bounds;
 use crate::engine::{Engine, Opening};
 use crate::event::{Caller, LogId};
 use crate::journal::Append;
+use crate::journal::consumers::Change;
 use crate::journal::folder::Folder;
 use crate::journal::log::Log;
 use crate::journal::memory::MemoryJournal;
@@ -98,6 +100,14 @@ impl Shared {
         match &self.journal {
             Some(journal) => journal.append(append),
             None => self.send(Command::Append(append)),
+        }
+    }
+
+    /// Hands whoever keeps the consumers what is asked of one.
+    fn consumer(&self, change: Change) {
+        match &self.journal {
+            Some(journal) => journal.consumer(change),
+            None => self.send(Command::Consumer(change)),
         }
     }
 
@@ -199,13 +209,13 @@ impl Agent {
         let (alive, journal_ended) = oneshot::channel();
         let (memory, engine, log, clock, journal, next_opening) = match &folder {
             None => {
-                let memory = MemoryJournal::new(config.retention());
+                let memory = MemoryJournal::new(config.retention()).with_consumers(config.consumers());
                 let (log, clock) = (Arc::clone(memory.log()), Clock::start(Time::default()));
                 let engine = Engine::new(log.id(), config.engine_limits());
                 (Some(memory), engine, log, clock, None, 1)
             }
             Some(folder) => {
-                let Restored { store, mut ids, engine, before, next_opening } =
+                let Restored { store, mut ids, consumers, engine, before, next_opening } =
                     restore::restore(&config, folder)?;
                 let clock = Clock::start(store.newest());
                 store.set_found(clock.now());
@@ -213,7 +223,7 @@ impl Agent {
                 let (segments, head) = (Arc::clone(store.segments()), store.next().before());
                 let log = Arc::new(Log::on_disk(store.log_id(), segments, head));
                 let sink = ToCore { core: inbox_sender.clone(), _alive: alive };
-                let journal = Journal::start(store, ids, Arc::clone(&log), clock, before, sink);
+                let journal = Journal::start(store, ids, clock, consumers, before, sink);
                 (None, engine, log, clock, Some(journal.map_err(AgentError::Thread)?), next_opening)
             }
         };

@@ -10,6 +10,7 @@ use crate::config::{Config, Durability};
 use crate::convert;
 use crate::engine::{Engine, Opening};
 use crate::event::{CancelInstance, LogId, Position};
+use crate::journal::consumers::Consumers;
 use crate::journal::disk::real::RealDisk;
 use crate::journal::events::Entry;
 use crate::journal::folder::{Folder, FolderError, boot_id};
@@ -36,6 +37,7 @@ pub enum LogError {
 pub(super) struct Restored {
     pub(super) store: Store,
     pub(super) ids: Ids,
+    pub(super) consumers: Consumers,
     pub(super) engine: Engine,
     /// When the newest record that the log has dropped was received.
     pub(super) before: Option<Time>,
@@ -46,6 +48,7 @@ pub(super) struct Restored {
 struct Restoring {
     engine: Engine,
     ids: Ids,
+    consumers: Consumers,
     /// As the oldest segment has it, which comes first.
     before: Option<Time>,
     next_opening: u64,
@@ -63,14 +66,19 @@ pub(super) fn restore(config: &Config, folder: &Folder) -> Result<Restored, LogE
     let mut restoring = Restoring {
         engine: Engine::new(LogId::random(), config.engine_limits()),
         ids: Ids::new(config.dedupe_window.0, config.max_ids),
+        consumers: config.consumers(),
         before: None,
         next_opening: 1,
     };
     let started = Store::start(open(folder.path())?, &start, &mut restoring)?;
-    let (store, Restoring { mut engine, ids, before, next_opening }) = (started.store, restoring);
+    let (store, Restoring { mut engine, ids, mut consumers, before, next_opening }) =
+        (started.store, restoring);
+    if started.renewed {
+        consumers.mark_repaired();
+    }
     let before = before.filter(|before| *before > Time::default());
     engine.restored(store.log_id(), store.segments().oldest(), store.next().before(), before);
-    Ok(Restored { store, ids, engine, before, next_opening })
+    Ok(Restored { store, ids, consumers, engine, before, next_opening })
 }
 
 fn open(path: &Path) -> Result<Arc<RealDisk>, StartError> {
@@ -115,7 +123,9 @@ impl Restore for Restoring {
                 Some(What::Before(nanos)) => {
                     self.before.get_or_insert(Time::from_nanos(nanos));
                 }
-                Some(What::Consumer(_) | What::ConsumerRemoved(_) | What::Acknowledged(_)) | None => {}
+                Some(What::Consumer(note)) => self.consumers.restore(note),
+                Some(What::ConsumerRemoved(name)) => self.consumers.restore_removed(&name),
+                Some(What::Acknowledged(_)) | None => {}
             }
         }
         Ok(())

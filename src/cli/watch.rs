@@ -15,7 +15,7 @@ use crate::convert::to_cursor;
 use crate::event::Cursor;
 use crate::proto;
 use crate::proto::event_log_client::EventLogClient;
-use crate::proto::{Event, WatchRequest, WatchResponse};
+use crate::proto::{AckRequest, Event, WatchRequest, WatchResponse};
 
 /// Exit code of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 128 + 2;
@@ -36,6 +36,10 @@ pub struct Args {
     /// Begin after this place, LOG_ID:POSITION [default: the log's head: only what comes from now on]
     #[arg(long, value_name = "CURSOR")]
     after: Option<Cursor>,
+
+    /// Go on where this consumer has acknowledged, and acknowledge each event once it is printed
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
 
     #[command(flatten)]
     target: Target,
@@ -83,7 +87,12 @@ impl Follower<'_> {
                         match stream.message().await {
                             Ok(Some(message)) => {
                                 pause = FIRST_PAUSE;
-                                self.take(message, out)?;
+                                let printed = self.take(message, out)?;
+                                if let (Some(consumer), Some(cursor)) = (&self.args.consumer, printed) {
+                                    let (consumer, cursor) = (consumer.clone(), Some(cursor));
+                                    let ack = AckRequest { consumer, cursor, ..Default::default() };
+                                    ended = client.ack(ack).await.err();
+                                }
                             }
                             Ok(None) => ended = Some(Status::unavailable("the stream has ended")),
                             Err(status) => ended = Some(status),
@@ -109,11 +118,18 @@ impl Follower<'_> {
     }
 
     async fn open(&self, client: &mut EventLogClient<Channel>) -> Result<Streaming<WatchResponse>, Status> {
-        let request = WatchRequest { filter: Some(self.args.filter.to_proto()), after: self.after.clone() };
+        let request = WatchRequest {
+            filter: Some(self.args.filter.to_proto()),
+            // A consumer's place is the agent's to know, once it was told one.
+            after: self.after.clone().filter(|_| self.args.consumer.is_none() || !self.begun),
+            consumer: self.args.consumer.clone().unwrap_or_default(),
+        };
         Ok(client.watch(request).await?.into_inner())
     }
 
-    fn take(&mut self, message: WatchResponse, out: &mut Out) -> anyhow::Result<()> {
+    /// Prints an event. Gives its place.
+    fn take(&mut self, message: WatchResponse, out: &mut Out) -> anyhow::Result<Option<proto::Cursor>> {
+        let printed = message.cursor.clone().filter(|_| message.event.is_some());
         if let Some(event) = &message.event {
             if out.is_json() {
                 out.json(&message)?;
@@ -129,7 +145,7 @@ impl Follower<'_> {
             self.after = Some(after);
         }
         self.begun = true;
-        Ok(())
+        Ok(printed)
     }
 }
 

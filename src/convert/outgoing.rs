@@ -7,6 +7,8 @@ use prost_types::Timestamp;
 use crate::clock::Time;
 use crate::engine::{Answer, EventBrief, FailurePolicy, KeyState, Kind, Opened, Outcome, WaitView, Why};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, Status};
+use crate::journal::consumers::ConsumerView;
+use crate::journal::log::Log;
 use crate::journal::record::EventRecord;
 use crate::proto;
 use crate::proto::reason::Code as Reason;
@@ -144,5 +146,21 @@ pub fn to_wait_info(log_id: LogId, wait: &WaitView) -> proto::WaitInfo {
         uid: wait.uid,
         outcome: wait.ended.as_ref().map(|(outcome, _)| to_outcome(log_id, &wait.keys, outcome)),
         ended_at: wait.ended.as_ref().map(|(_, at)| timestamp(*at)),
+    }
+}
+
+/// A consumer of this log, as it stands.
+pub fn to_consumer(log: &Log, consumer: ConsumerView) -> proto::Consumer {
+    let (failed_position, failed_why) = consumer.failure.map_or((0, String::new()), |(at, why)| (at.0, why));
+    proto::Consumer {
+        name: consumer.name,
+        cursor: Some(to_cursor(log.cursor(consumer.cursor))),
+        behind: log.head().0.saturating_sub(consumer.cursor.0),
+        attached: consumer.attached,
+        seen_at: Some(timestamp(consumer.seen_at)),
+        expired: consumer.expired,
+        repaired: consumer.repaired,
+        failed_position,
+        failed_why,
     }
 }

@@ -28,16 +28,21 @@ impl<E, C> Gathered<E, C> {
         Self { decided: Vec::new(), received_at: now, first, next: first, ids: 0 }
     }
 
-    /// Decides about what is handed in, and adds the records of what is new to the batch's `body`.
-    pub(super) fn add(&mut self, append: Append<E, C>, ids: &mut Ids, body: &mut Vec<u8>) {
-        let verdicts = match &append {
-            Append::Events(events, _) => self.add_events(events, ids, body),
-            Append::CancelInstance(cancel, _) => vec![self.add_cancel(cancel, body)],
-        };
-        self.decided.push(Decided { append, verdicts });
+    /// Decides about events, and adds the records of those that are new to the batch's `body`.
+    pub(super) fn add_events(&mut self, events: Events, with: E, ids: &mut Ids, body: &mut Vec<u8>) {
+        let verdicts = self.decide(&events, ids, body);
+        self.decided.push(Decided { append: Append::Events(events, with), verdicts });
     }
 
-    fn add_events(&mut self, events: &Events, ids: &mut Ids, body: &mut Vec<u8>) -> Vec<Verdict> {
+    /// Adds a CancelInstance.
+    pub(super) fn add_cancel(&mut self, cancel: CancelInstance, with: C, body: &mut Vec<u8>) {
+        record::put_cancel_instance(body, &cancel);
+        let verdicts = vec![Verdict::New(self.next)];
+        self.next = self.next.next();
+        self.decided.push(Decided { append: Append::CancelInstance(cancel, with), verdicts });
+    }
+
+    fn decide(&mut self, events: &Events, ids: &mut Ids, body: &mut Vec<u8>) -> Vec<Verdict> {
         ids.expect(events);
         let mut verdicts = Vec::with_capacity(events.len());
         for event in events.iter() {
@@ -50,13 +55,6 @@ impl<E, C> Gathered<E, C> {
             verdicts.push(verdict);
         }
         verdicts
-    }
-
-    fn add_cancel(&mut self, cancel: &CancelInstance, body: &mut Vec<u8>) -> Verdict {
-        record::put_cancel_instance(body, cancel);
-        let position = self.next;
-        self.next = position.next();
-        Verdict::New(position)
     }
 
     /// How many positions it takes.

@@ -155,8 +155,8 @@ impl Log {
         self.publish(head);
     }
 
-    /// Moves the head.
-    pub(super) fn publish(&self, head: Position) {
+    /// Moves the head: readers see what is up to it.
+    pub fn publish(&self, head: Position) {
         self.head.send_if_modified(|old| std::mem::replace(old, head) != head);
     }
 

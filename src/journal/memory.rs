@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::consumers::{Change, Consumers, Deferred, Reach};
 use super::events::{Entry, Events};
 use super::ids::Ids;
 use super::log::{Block, Log};
@@ -37,6 +38,7 @@ pub struct MemoryJournal {
     log: Arc<Log>,
     retention: Retention,
     ids: Ids,
+    consumers: Consumers,
     head: Position,
     buf: BytesMut,
     /// The buffers of segments before, oldest first. One whose blocks have all gone is used again: fresh
@@ -54,6 +56,7 @@ impl MemoryJournal {
         Self {
             log: Arc::new(Log::new(LogId::random())),
             ids: Ids::new(retention.id_window, retention.max_ids),
+            consumers: Consumers::new(0, Duration::MAX),
             retention,
             head: Position(0),
             buf: BytesMut::new(),
@@ -63,6 +66,19 @@ impl MemoryJournal {
             dropped_early: 0,
             retained_at: Time::default(),
         }
+    }
+
+    /// The same, with consumers.
+    #[must_use]
+    pub fn with_consumers(self, consumers: Consumers) -> Self {
+        Self { consumers, ..self }
+    }
+
+    /// Does what is asked of a consumer, and answers it.
+    pub fn change(&mut self, now: Time, change: Change) {
+        // Here nothing is more durable than it is at once, and nothing is noted.
+        let deferred = self.consumers.apply(now, self.reach(), change, &mut Vec::new());
+        deferred.map(Deferred::done);
     }
 
     /// The log, for readers.
@@ -123,6 +139,8 @@ impl MemoryJournal {
     pub fn retain(&mut self, now: Time, pinned: Option<Position>) -> Position {
         self.retained_at = now;
         self.ids.expire(now);
+        self.consumers.expire(now, &mut Vec::new());
+        let pinned = pinned.into_iter().chain(self.consumers.pinned(self.reach())).min();
         let mut oldest = None;
         while let Some(segment) = self.segments.front() {
             let only = self.segments.len() == 1;
@@ -160,6 +178,10 @@ impl MemoryJournal {
         let past = Duration::from_nanos(1);
         let soonest = self.retained_at.plus(RETAIN_EVERY);
         self.segments.front().map(|segment| segment.newest.plus(self.retention.age).plus(past).max(soonest))
+    }
+
+    fn reach(&self) -> Reach {
+        Reach { oldest: self.log.oldest().before(), head: self.head }
     }
 
     fn append_event(&mut self, now: Time, event: &Entry, record: &[u8]) -> Verdict {

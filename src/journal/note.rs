@@ -51,6 +51,10 @@ pub struct ConsumerNote {
     pub dropped: bool,
     #[prost(bool, tag = "5")]
     pub repaired: bool,
+    #[prost(uint64, tag = "6")]
+    pub failed_at: u64,
+    #[prost(string, optional, tag = "7")]
+    pub failure: Option<String>,
 }
 
 /// That a consumer has acknowledged an event.

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tracing::warn;
 
+use super::consumers::{Change, Consumers, Deferred, Reach};
 use super::gather::Gathered;
 use super::ids::Ids;
-use super::log::Log;
 use super::note::{Note, What};
 use super::store::{Store, WriteError};
 use super::{Append, Appended};
@@ -26,6 +26,8 @@ use crate::event::Position;
 const ENOUGH: usize = 1024 * 1024;
 /// How long notes wait for a batch to go with. Past that they make one by themselves.
 const NOTES_WAIT: Duration = Duration::from_millis(100);
+/// Bytes of notes that wait for a disk that is full.
+const MAX_NOTES: usize = 8 * ENOUGH;
 /// How often it is tried whether a full disk has room again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// It is asked to retain no more often: what is held would have it asked again at once.
@@ -33,8 +35,9 @@ const RETAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Where what the thread has done goes. It is told in the order of positions.
 pub trait Sink<E, C>: Send {
-    /// This is as durable as it has to be. Readers see it only after this has returned.
-    fn committed(&mut self, batch: Vec<Appended<E, C>>);
+    /// This is as durable as it has to be, and the log's head is now here. Readers may see it once all who may be
+    /// asked about it have it.
+    fn committed(&mut self, head: Position, batch: Vec<Appended<E, C>>);
     /// This could not be written.
     fn refused(&mut self, append: Append<E, C>, error: &WriteError);
     /// The log begins here now.
@@ -46,6 +49,7 @@ pub trait Sink<E, C>: Send {
 /// What is handed to the thread.
 enum Order<E, C> {
     Append(Append<E, C>),
+    Consumer(Change),
     Note(What),
     /// Bring all to the disk that came before, and say so.
     Flush(oneshot::Sender<()>),
@@ -84,8 +88,8 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
     pub fn start(
         store: Store,
         ids: Ids,
-        log: Arc<Log>,
         clock: Clock,
+        consumers: Consumers,
         before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
     ) -> io::Result<Self> {
@@ -95,9 +99,11 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         let thread = Thread {
             store,
             ids,
-            log,
             clock,
             sink,
+            consumers,
+            deferred: Vec::new(),
+            deferred_notes: Vec::new(),
             before,
             notes: Vec::new(),
             notes_due: None,
@@ -113,6 +119,11 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
     /// Hands it something. If the thread has ended, the process does.
     pub fn append(&self, append: Append<E, C>) {
         let _ = self.orders.send(Order::Append(append));
+    }
+
+    /// Hands it what is asked of a consumer, which it answers by itself.
+    pub fn consumer(&self, change: Change) {
+        let _ = self.orders.send(Order::Consumer(change));
     }
 
     /// Has it keep a note: with the next batch, or soon. Nobody waits for it.
@@ -148,9 +159,12 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
 struct Thread<S> {
     store: Store,
     ids: Ids,
-    log: Arc<Log>,
     clock: Clock,
     sink: S,
+    consumers: Consumers,
+    /// Changes of consumers that go with the next batch, and their notes.
+    deferred: Vec<Deferred>,
+    deferred_notes: Vec<u8>,
     /// Since when the log's oldest segment counts, as the notes in it have it.
     before: Option<Time>,
     /// Encoded, for the next batch.
@@ -183,7 +197,13 @@ impl<S> Thread<S> {
             let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
             for order in orders {
                 match order {
-                    Order::Append(append) => gathered.add(append, &mut self.ids, self.store.body()),
+                    Order::Append(Append::Events(events, with)) => {
+                        gathered.add_events(events, with, &mut self.ids, self.store.body());
+                    }
+                    Order::Append(Append::CancelInstance(cancel, with)) => {
+                        gathered.add_cancel(cancel, with, self.store.body());
+                    }
+                    Order::Consumer(change) => self.change(gathered.received_at(), change),
                     Order::Note(what) => self.note(gathered.received_at(), what),
                     Order::Flush(done) => last_word = Some((done, false)),
                     Order::Close(done) => last_word = Some((done, true)),
@@ -211,8 +231,26 @@ impl<S> Thread<S> {
     }
 
     fn note(&mut self, now: Time, what: What) {
-        Note::put(what, &mut self.notes);
+        // Where nothing can be written for long, what nobody waits for is given up.
+        if self.notes.len() < MAX_NOTES {
+            Note::put(what, &mut self.notes);
+        }
         self.notes_due.get_or_insert(now.plus(NOTES_WAIT));
+    }
+
+    /// Makes a change of a consumer. It is answered with the next batch, if it has to be durable first.
+    fn change(&mut self, now: Time, change: Change) {
+        let mut notes = Vec::new();
+        let deferred = self.consumers.apply(now, self.reach(), change, &mut notes);
+        self.deferred.extend(deferred);
+        match self.deferred.is_empty() {
+            true => notes.into_iter().for_each(|what| self.note(now, what)),
+            false => notes.into_iter().for_each(|what| Note::put(what, &mut self.deferred_notes)),
+        }
+    }
+
+    fn reach(&self) -> Reach {
+        Reach { oldest: self.store.segments().oldest().before(), head: self.store.next().before() }
     }
 
     /// When there is something to do though nothing comes in.
@@ -234,11 +272,15 @@ impl<S> Thread<S> {
     {
         let now = gathered.received_at();
         let failing = self.state.borrow().is_some();
-        let notes_due = flush || failing || self.notes_due.is_some_and(|due| due <= now);
-        if gathered.count() == 0 && !(notes_due && (failing || !self.notes.is_empty())) {
+        let notes_due =
+            flush || failing || !self.deferred.is_empty() || self.notes_due.is_some_and(|due| due <= now);
+        if gathered.count() == 0
+            && !(notes_due && (failing || !self.notes.is_empty() || !self.deferred.is_empty()))
+        {
             return self.hand_on(gathered.commit());
         }
         self.store.body().extend_from_slice(&self.notes);
+        self.store.body().extend_from_slice(&self.deferred_notes);
         if self.store.begins_segment(now) {
             let snapshot = self.snapshot(self.store.newest());
             self.store.body().extend_from_slice(&snapshot);
@@ -248,12 +290,16 @@ impl<S> Thread<S> {
                 self.notes.clear();
                 self.notes_due = None;
                 self.snapshot_due = false;
-                let head = self.store.next().before();
                 self.hand_on(gathered.commit());
-                self.log.publish(head);
+                self.deferred_notes.clear();
+                self.deferred.drain(..).for_each(Deferred::done);
                 self.state.send_if_modified(|state| state.take().is_some());
             }
             Err(error) => {
+                for deferred in self.deferred.drain(..).rev() {
+                    deferred.take_back(&mut self.consumers, &error);
+                }
+                self.deferred_notes.clear();
                 let sink = &mut self.sink;
                 let known = gathered.take_back(&mut self.ids, |append| sink.refused(append, &error));
                 self.hand_on(known);
@@ -267,7 +313,7 @@ impl<S> Thread<S> {
         S: Sink<E, C>,
     {
         if !batch.is_empty() {
-            self.sink.committed(batch);
+            self.sink.committed(self.store.next().before(), batch);
         }
     }
 
@@ -276,6 +322,7 @@ impl<S> Thread<S> {
         let mut notes = Vec::new();
         let before = if newest == Time::default() { self.before.unwrap_or_default() } else { newest };
         Note::put(What::Before(before.as_nanos()), &mut notes);
+        self.consumers.notes().for_each(|what| Note::put(what, &mut notes));
         notes
     }
 
@@ -296,8 +343,12 @@ impl<S> Thread<S> {
         self.ids.expire(now);
         if !self.snapshot_due {
             self.retain_due = now.plus(RETAIN_EVERY);
-            let pinned = Some(self.gauges.pinned.load(Ordering::Relaxed)).filter(|pinned| *pinned < u64::MAX);
-            if let Some(oldest) = self.store.retain(now, pinned.map(Position), &self.ids) {
+            let mut notes = Vec::new();
+            self.consumers.expire(now, &mut notes);
+            notes.into_iter().for_each(|what| self.note(now, what));
+            let waits = Some(self.gauges.pinned.load(Ordering::Relaxed)).filter(|pinned| *pinned < u64::MAX);
+            let pinned = waits.map(Position).into_iter().chain(self.consumers.pinned(self.reach())).min();
+            if let Some(oldest) = self.store.retain(now, pinned, &self.ids) {
                 self.sink.dropped(oldest);
             }
             if let Some(oldest) = self.store.oldest_by_size() {

@@ -1,5 +1,7 @@
 //! A stream of the log, from a place on.
 
+use std::time::Duration;
+
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::yield_now;
@@ -10,6 +12,7 @@ use tonic::{Code, Status};
 use super::scan::{Found, Scan, Step};
 use crate::convert;
 use crate::engine::HEARTBEAT;
+use crate::event::Position;
 use crate::proto;
 use crate::proto::reason::Code as Reason;
 use crate::status::Refusal;
@@ -18,10 +21,22 @@ use crate::status::Refusal;
 /// on without it.
 const READY: usize = 64;
 
+/// How often a watch with a name says how far it has looked.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+
+/// A watch with a name, as whoever keeps its cursor is told of it.
+pub trait Named: Send + 'static {
+    /// It has sent events up to `sent`, and looked up to `at`.
+    fn looked(&mut self, sent: Position, at: Position);
+    /// Ready once another has taken its name.
+    fn ended(&mut self) -> impl Future<Output = ()> + Send;
+}
+
 /// Starts a watch: a task that reads the log and fills the stream, until its reader is gone or `stopped` is
 /// ready.
 pub fn start(
     mut scan: Scan,
+    mut name: Option<impl Named>,
     permit: OwnedSemaphorePermit,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> ReceiverStream<Result<proto::WatchResponse, Status>> {
@@ -37,7 +52,7 @@ pub fn start(
                 // A reader that does not read finds its stream ended without a word.
                 let _ = sender.try_send(Err(status));
             }
-            Err(refusal) = follow(&mut scan, &sender) => {
+            Err(refusal) = follow(&mut scan, name.as_mut(), &sender) => {
                 let _ = sender.send(Err(refusal.into())).await;
             }
         }
@@ -47,6 +62,7 @@ pub fn start(
 
 async fn follow(
     scan: &mut Scan,
+    mut name: Option<&mut impl Named>,
     sender: &Sender<Result<proto::WatchResponse, Status>>,
 ) -> Result<(), Refusal> {
     let mut head = scan.log().watch_head();
@@ -59,12 +75,16 @@ async fn follow(
     let mut beats = interval(HEARTBEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beats.reset();
+    let mut says = interval(SAY_EVERY);
+    says.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sent = Position(0);
     loop {
         head.mark_unchanged();
         let log = std::sync::Arc::clone(scan.log());
         let step = scan
             .step(|found| {
                 if let Found::Event(position, event) = found {
+                    sent = position;
                     ready.push(proto::WatchResponse {
                         cursor: Some(convert::to_cursor(log.cursor(position))),
                         event: Some(convert::to_event(position, &event)),
@@ -93,7 +113,23 @@ async fn follow(
                     return Ok(());
                 }
             }
+            _ = says.tick(), if name.is_some() => {
+                if let Some(name) = &mut name {
+                    name.looked(sent, scan.at());
+                }
+            }
+            () = taken_over(&mut name) => {
+                let message = "the consumer was opened by another stream, or removed";
+                return Err(Refusal::new(Code::Aborted, Reason::TakenOver, message));
+            }
             () = more => {}
         }
+    }
+}
+
+async fn taken_over(name: &mut Option<&mut impl Named>) {
+    match name {
+        Some(name) => name.ended().await,
+        None => std::future::pending().await,
     }
 }
