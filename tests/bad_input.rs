@@ -291,7 +291,7 @@ fn bad_requests(log_id: &str) -> Vec<(Bad, Code, Reason, &'static str, &'static 
         ),
         bad(Bad::CancelInstance(CancelInstanceRequest::default()), MissingField, "instance_uuid", ""),
         bad(
-            Bad::Watch(WatchRequest { filter: Some(names(1_001)), after: None }),
+            Bad::Watch(WatchRequest { filter: Some(names(1_001)), ..Default::default() }),
             OverLimit,
             "filter.names",
             "filter.names",
@@ -305,7 +305,7 @@ fn bad_requests(log_id: &str) -> Vec<(Bad, Code, Reason, &'static str, &'static 
         bad(
             Bad::Watch(WatchRequest {
                 filter: Some(EventFilter { instance_uuids: vec![uuid(), "x".into()], names: vec![] }),
-                after: None,
+                ..Default::default()
             }),
             InvalidField,
             "filter.instance_uuids[1]",
@@ -314,14 +314,14 @@ fn bad_requests(log_id: &str) -> Vec<(Bad, Code, Reason, &'static str, &'static 
         bad(
             Bad::Watch(WatchRequest {
                 filter: Some(EventFilter { instance_uuids: vec![], names: vec!["\t".into()] }),
-                after: None,
+                ..Default::default()
             }),
             InvalidField,
             "filter.names[0]",
             "",
         ),
         (
-            Bad::Watch(WatchRequest { filter: None, after: Some(cursor(&uuid(), 0)) }),
+            Bad::Watch(WatchRequest { after: Some(cursor(&uuid(), 0)), ..Default::default() }),
             FailedPrecondition,
             CursorOfAnotherLog,
             "",

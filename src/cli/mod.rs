@@ -14,6 +14,7 @@ pub mod ages;
 pub mod args;
 pub mod cancel;
 pub mod completions;
+pub mod consumers;
 pub mod events;
 pub mod explain;
 pub mod output;
@@ -56,6 +57,7 @@ enum Command {
     Explain(explain::Args),
     Cancel(cancel::Args),
     Status(status::Args),
+    Consumers(consumers::Args),
     Completions(completions::Args),
 }
 
@@ -79,6 +81,7 @@ impl Cli {
             Command::Explain(args) => block_on(explain::run(args, out)),
             Command::Cancel(args) => block_on(cancel::run(args, out)),
             Command::Status(args) => block_on(status::run(args, out)),
+            Command::Consumers(args) => block_on(consumers::run(args, out)),
         }?;
         out.flush()?;
         Ok(code)

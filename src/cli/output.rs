@@ -57,9 +57,11 @@ replies!(
     DispatchResponse,
     ExplainResponse,
     GetStatusResponse,
+    ListConsumersResponse,
     ListEventsResponse,
     ListWaitsResponse,
     Outcome,
+    RemoveConsumerResponse,
     WatchResponse,
 );
 

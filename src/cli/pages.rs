@@ -1,7 +1,7 @@
 //! Lists that an agent gives a page at a time.
 
 use super::output::{JsonPages, Out, Reply};
-use crate::proto::{ExplainResponse, ListEventsResponse, ListWaitsResponse};
+use crate::proto::{ExplainResponse, ListConsumersResponse, ListEventsResponse, ListWaitsResponse};
 
 /// The most that an agent puts into one page.
 const PAGE: u32 = 1_000;
@@ -54,6 +54,7 @@ macro_rules! page {
 }
 
 page!(ExplainResponse, entries);
+page!(ListConsumersResponse, consumers);
 page!(ListEventsResponse, events);
 page!(ListWaitsResponse, waits);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::consumers::{Change, Consumers, Deferred, Reach};
+use super::consumers::{Change, Consumers, Reach};
 use super::events::{Entry, Events};
 use super::ids::Ids;
 use super::log::{Block, Log};
@@ -77,8 +77,9 @@ impl MemoryJournal {
     /// Does what is asked of a consumer, and answers it.
     pub fn change(&mut self, now: Time, change: Change) {
         // Here nothing is more durable than it is at once, and nothing is noted.
-        let deferred = self.consumers.apply(now, self.reach(), change, &mut Vec::new());
-        deferred.map(Deferred::done);
+        if let Some(deferred) = self.consumers.apply(now, self.reach(), change, &mut Vec::new()) {
+            deferred.done();
+        }
     }
 
     /// The log, for readers.

@@ -274,9 +274,9 @@ impl<S> Thread<S> {
         let failing = self.state.borrow().is_some();
         let notes_due =
             flush || failing || !self.deferred.is_empty() || self.notes_due.is_some_and(|due| due <= now);
-        if gathered.count() == 0
-            && !(notes_due && (failing || !self.notes.is_empty() || !self.deferred.is_empty()))
-        {
+        let has_notes = !self.notes.is_empty() || !self.deferred.is_empty();
+        let only_notes = gathered.count() == 0;
+        if only_notes && !failing && !(notes_due && has_notes) {
             return self.hand_on(gathered.commit());
         }
         self.store.body().extend_from_slice(&self.notes);
