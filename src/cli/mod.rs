@@ -17,6 +17,7 @@ pub mod completions;
 pub mod consumers;
 pub mod events;
 pub mod explain;
+pub mod journal;
 pub mod output;
 pub mod pages;
 pub mod send;
@@ -58,6 +59,7 @@ enum Command {
     Cancel(cancel::Args),
     Status(status::Args),
     Consumers(consumers::Args),
+    Journal(journal::Args),
     Completions(completions::Args),
 }
 
@@ -71,6 +73,7 @@ impl Cli {
         let out = &mut Out::new(self.output);
         let code = match self.command {
             Command::Agent(args) => agent::run(*args),
+            Command::Journal(args) => journal::run(args, out),
             Command::Completions(args) => completions::run(&args, out),
             // Its exit code is the wait's, whoever reads the output or does not.
             Command::Wait(args) => return block_on(wait::run(*args, out)),

@@ -10,6 +10,7 @@ pub mod folder;
 mod gather;
 pub mod ids;
 pub mod ids_file;
+pub mod inspect;
 mod keeper;
 pub mod log;
 pub mod memory;

@@ -194,7 +194,7 @@ fn go_on(
     })
 }
 
-fn read_meta(disk: &dyn Disk) -> Result<Option<Meta>, StartError> {
+pub(super) fn read_meta(disk: &dyn Disk) -> Result<Option<Meta>, StartError> {
     let file = disk.path(meta::NAME);
     Meta::read(disk).map_err(|bad| match bad {
         BadMeta::Io(error) => StartError::Io { file, error },

@@ -174,8 +174,9 @@ pub(super) fn pass(
 /// Where the next whole batch begins, at `from` or after it.
 fn next_batch(bytes: &[u8], from: usize, secret: u64, number: u64) -> Option<usize> {
     let may_be = |at: usize| {
-        BatchHeader::peek(&bytes[at..])
-            .is_some_and(|batch| batch.number + 1 >= number && batch.bytes() <= bytes.len() - at)
+        BatchHeader::peek(&bytes[at..]).is_some_and(|batch| {
+            batch.number.saturating_add(1) >= number && batch.bytes() <= bytes.len() - at
+        })
     };
     (from..bytes.len())
         .step_by(8)

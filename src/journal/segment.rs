@@ -109,7 +109,7 @@ impl BatchHeader {
         batch[..CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
     }
 
-    /// Reads it without its checksum; `None` if `bytes` end before it does.
+    /// Reads it without looking at its checksum: it may say anything. `None` if `bytes` end before it does.
     pub fn peek(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.get(CHECKSUM..BATCH_HEADER)?;
         Some(Self {
@@ -147,7 +147,7 @@ impl BatchHeader {
 
     /// The position after its last.
     pub fn end(&self) -> Position {
-        Position(self.first.0 + u64::from(self.records()))
+        Position(self.first.0.saturating_add(u64::from(self.records())))
     }
 }
 

@@ -62,7 +62,13 @@ fn append(
     length: usize,
 ) -> Result<(u64, u32, Vec<u8>), WriteError> {
     let first = store.next().0;
-    let body: Vec<u8> = (0..length).map(|n| (number as usize * 31 + n) as u8 | 1).collect();
+    // Runs of ones and of zeros, as records have them, and of all else.
+    let byte = |n: usize| match n % 96 {
+        0..32 => 255,
+        32..48 => 0,
+        _ => (number as usize * 31 + n) as u8,
+    };
+    let body: Vec<u8> = (0..length).map(byte).collect();
     store.body().extend_from_slice(&body);
     store.append(count, at(number))?;
     Ok((first, count, body))
