@@ -5,7 +5,7 @@
 mod common;
 
 use bytes::{Buf, BufMut, Bytes};
-use common::calls::{Said, assert_serves, said};
+use common::calls::{Said, assert_serves, said, why};
 use common::{Agent, soon};
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
@@ -152,7 +152,7 @@ async fn a_method_that_is_not_there_is_unimplemented() {
         (agent.tcp(), "/wakeful.v1.Inspector/GetStatus"),
     ] {
         let status = raw_call(&channel, path, Bytes::new()).await.expect_err("not there");
-        assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        assert_eq!(why(&status), (Code::Unimplemented, "NOT_SERVED_HERE".into()), "{path}");
         assert_serves(&channel).await;
     }
 }

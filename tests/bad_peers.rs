@@ -219,6 +219,24 @@ async fn a_connection_more_than_there_may_be_is_refused_and_served_when_another_
 }
 
 #[tokio::test]
+async fn the_sockets_connections_have_a_bound_too() {
+    let agent = Agent::start(&["--max-connections", "2"]).await;
+    let (first, second) = (agent.unix(), agent.unix());
+    for channel in [&first, &second] {
+        assert_serves(channel).await;
+    }
+    let mut third = UnixStream::connect(&agent.socket).await.expect("a connection");
+    let said = peers::until_closed(&mut third).await;
+    let frames = peers::frames(&said);
+    let farewell = frames.iter().find(|frame| frame.kind == peers::GOAWAY).expect("a GOAWAY");
+    let text = String::from_utf8_lossy(&farewell.payload[8..]);
+    assert!(text.contains("max_connections is 2"), "{text}");
+    for channel in [&first, &second, &agent.tcp()] {
+        assert_serves(channel).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stream_more_than_a_connection_may_have_waits_until_another_ends() {
     let agent = Agent::start(&["--max-streams", "4"]).await;
     let (unix, instance) = (agent.unix(), uuid());

@@ -270,6 +270,16 @@ async fn agent_head(unix: &Channel, log_id: &str) -> Cursor {
     cursor(log_id, common::status(unix).await.log.unwrap().head)
 }
 
+#[tokio::test]
+async fn a_wait_that_is_never_armed_ends_so_and_is_told_what_arm_counts_by() {
+    let agent = Agent::start(&["--max-unarmed", "200ms", "--default-timeout", "77s"]).await;
+    let request = WaitRequest { start_on_arm: true, ..wait_for(&uuid(), &[("a", "")]) };
+    let mut wait = open(&agent.unix(), request).await;
+    assert_eq!(wait.registered.timeout, Some(seconds(77)));
+    let outcome = wait.outcome_at_last().await;
+    assert_eq!((outcome.kind(), outcome.reason()), (Kind::TimedOut, Reason::NeverArmed));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cursors_of_a_stream_never_go_back() {
     const KEYS: u64 = 200;

@@ -13,8 +13,9 @@ use common::{Agent, folder, health, peers, run, soon, until};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tonic::Code;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event_log_client::EventLogClient;
@@ -140,6 +141,58 @@ async fn a_watch_and_a_dispatch_stream_end_unavailable() {
     let ended = soon("the stream's end", answers.message()).await.expect_err("a status");
     assert_eq!(why(&ended), stopping());
     assert!(agent.process.ended(AT_ONCE).await.success());
+}
+
+/// What ends a call that the stop cuts: a refusal that says so, or a connection that has gone.
+fn is_of_the_stop(status: &Status) -> bool {
+    why(status) == stopping() || std::error::Error::source(status).is_some()
+}
+
+#[tokio::test]
+async fn what_comes_during_the_stop_is_taken_whole_or_refused_as_stopping() {
+    let mut agent = Agent::start(&["--drain-timeout", "300ms"]).await;
+    let instance = uuid();
+    // Keeps the drain from ending at once.
+    let _kept = open(&agent.unix(), wait_for(&instance, &[("never", "")])).await;
+    let mut senders = JoinSet::new();
+    for sender in 0..4 {
+        let (channel, instance) = (connected(agent.tcp()).await, instance.clone());
+        senders.spawn(async move {
+            let mut acknowledged = 0u64;
+            loop {
+                let event = event(&instance, &format!("sent-by-{sender}"), "");
+                match calls::try_dispatch(&channel, vec![event]).await {
+                    Ok(results) => acknowledged = acknowledged.max(results[0].position),
+                    Err(status) => return (acknowledged, status),
+                }
+            }
+        });
+    }
+    let mut drivers = JoinSet::new();
+    for _ in 0..2 {
+        let (channel, instance) = (connected(agent.unix()).await, instance.clone());
+        drivers.spawn(async move {
+            loop {
+                if let Err(status) = try_open(&channel, wait_for(&instance, &[("never", "")])).await {
+                    return status;
+                }
+            }
+        });
+    }
+    agent.until_status("events come", |status| status.log.as_ref().is_some_and(|log| log.head > 100)).await;
+    agent.terminate();
+    let mut acknowledged = 0;
+    for (last, status) in soon("the senders' end", senders.join_all()).await {
+        assert!(is_of_the_stop(&status), "{status:?}");
+        acknowledged = acknowledged.max(last);
+    }
+    for status in soon("the drivers' end", drivers.join_all()).await {
+        assert!(is_of_the_stop(&status), "{status:?}");
+    }
+    assert!(agent.process.ended(AT_ONCE).await.success());
+    let next = Agent::start_in(agent.folder.clone(), &[]).await;
+    let head = next.status().await.log.expect("its log").head;
+    assert!(acknowledged > 100 && head >= acknowledged, "{acknowledged} acknowledged, the head is {head}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::Stream;
@@ -59,13 +60,20 @@ struct Told {
 
 #[derive(Default)]
 struct Unread {
-    registered: Option<(Position, Time, Opened)>,
+    registered: Option<Registered>,
     progress: VecDeque<Progress>,
     dropped: u32,
     last: Option<Last>,
     /// What the keys had come to in the last message that was taken out.
     answers: Arc<[Answer]>,
     reader: Option<Waker>,
+}
+
+struct Registered {
+    at: Position,
+    deadline: Time,
+    timeout: Duration,
+    opened: Opened,
 }
 
 struct Progress {
@@ -87,8 +95,8 @@ impl Slot {
     fn put(&self, effect: Effect) {
         let mut unread = self.lock();
         match effect {
-            Effect::Registered { at, deadline, opened, answers, .. } => {
-                unread.registered = Some((at, deadline, opened));
+            Effect::Registered { at, deadline, timeout, opened, answers, .. } => {
+                unread.registered = Some(Registered { at, deadline, timeout, opened });
                 unread.answers = answers;
             }
             Effect::Progress { at, event, change, mark, dropped, .. } => {
@@ -139,7 +147,7 @@ impl Unread {
     }
 
     fn next(&mut self, wait: &Told) -> Option<Result<Message, Status>> {
-        if let Some((at, deadline, opened)) = self.registered.take() {
+        if let Some(Registered { at, deadline, timeout, opened }) = self.registered.take() {
             return Some(Ok(Message::Registered(proto::Registered {
                 wait_id: wait.id.to_string(),
                 cursor: Some(wait.cursor(at)),
@@ -147,6 +155,7 @@ impl Unread {
                 opened: Some(convert::to_opened(&opened)),
                 keys: convert::to_key_states(&wait.keys, &self.answers),
                 routable: None,
+                timeout: Some(convert::duration(timeout)),
             })));
         }
         if let Some(progress) = self.progress.pop_front() {

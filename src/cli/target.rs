@@ -10,6 +10,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
 use crate::client::address::Address;
+use crate::client::error::innermost;
 use crate::paths;
 use crate::proto::reason::Code as Reason;
 use crate::status;
@@ -158,16 +159,6 @@ fn unreached(status: &Status) -> Option<Option<ErrorKind>> {
         next = error.source();
     }
     Some(None)
-}
-
-fn innermost(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut next = status.source();
-    while let Some(error) = next {
-        text = error.to_string();
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

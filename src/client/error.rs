@@ -86,8 +86,8 @@ pub(super) fn is_lost(status: &Status) -> bool {
     }
 }
 
-/// tonic wraps what the socket said several times over ("transport error").
-fn innermost(status: &Status) -> String {
+/// What the socket said: tonic wraps it several times over ("transport error").
+pub(crate) fn innermost(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = status.source();
     while let Some(error) = source {

@@ -49,7 +49,7 @@
 pub mod address;
 mod backoff;
 mod driver;
-mod error;
+pub(crate) mod error;
 mod memory;
 mod outcome;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -60,7 +61,7 @@ impl Engine {
             && let Some((outcome, _)) = &ended.ended
         {
             // Its keys are as they were at its end: events that came since are not in them.
-            out.push(registered(ended, ask.opening, outcome.at));
+            out.push(registered(ended, ask.opening, ask.timeout, outcome.at));
             out.push(Effect::Outcome { id: ask.id, opening: ask.opening, outcome: outcome.clone() });
             return Ok(());
         }
@@ -73,16 +74,16 @@ impl Engine {
         }
         self.counts.opened += 1;
 
-        let look_only = ask.timeout.is_zero();
+        let timeout = ask.timeout;
         let mut wait = Box::new(Wait::new(now, ask, opened, self.limits.max_unarmed));
         let opening = wait.opening;
         let head = self.index.head();
         let mut progress = Vec::new();
         let mut end = self.look(&mut wait, after, &mut progress);
-        if end.is_none() && look_only {
+        if end.is_none() && timeout.is_zero() {
             end = Some((Kind::TimedOut, Why::Itself));
         }
-        out.push(registered(&wait.view(), opening, head));
+        out.push(registered(&wait.view(), opening, timeout, head));
         out.append(&mut progress);
         match end {
             Some((kind, why)) => self.conclude(now, *wait, kind, why, head, out),
@@ -198,12 +199,13 @@ impl Engine {
     }
 }
 
-fn registered(wait: &WaitView, opening: Opening, at: Position) -> Effect {
+fn registered(wait: &WaitView, opening: Opening, timeout: Duration, at: Position) -> Effect {
     Effect::Registered {
         id: wait.id,
         opening,
         at,
         deadline: wait.deadline,
+        timeout,
         opened: wait.opened,
         answers: Arc::clone(&wait.answers),
     }

@@ -159,6 +159,8 @@ pub enum Effect {
         /// Everything before is before this place.
         at: Position,
         deadline: Time,
+        /// The span that Arm counts by.
+        timeout: Duration,
         opened: Opened,
         /// In the order of the keys.
         answers: Arc<[Answer]>,

@@ -61,7 +61,7 @@ pub trait Listener: Send + Sync + 'static {
     /// A connection's bytes.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection.
+    /// The next connection. One that has gone before it could be set up is passed over.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
@@ -78,10 +78,13 @@ impl Listener for TcpListener {
     type Io = TcpStream;
 
     async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
-        let (stream, address) = TcpListener::accept(self).await?;
-        // Replies are small, and each is waited for.
-        stream.set_nodelay(true)?;
-        Ok((stream, Peer::Tcp(address)))
+        loop {
+            let (stream, address) = TcpListener::accept(self).await?;
+            // Replies are small, and each is waited for.
+            if stream.set_nodelay(true).is_ok() {
+                return Ok((stream, Peer::Tcp(address)));
+            }
+        }
     }
 }
 
@@ -143,9 +146,13 @@ impl Listener for Socket {
     type Io = UnixStream;
 
     async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
-        let (stream, _) = self.listener.accept().await?;
-        let uid = stream.peer_cred()?.uid();
-        Ok((stream, Peer::Unix(Caller { uid, operator: uid == 0 || uid == self.own_uid })))
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            if let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) {
+                let operator = uid == 0 || uid == self.own_uid;
+                return Ok((stream, Peer::Unix(Caller { uid, operator })));
+            }
+        }
     }
 }
 

@@ -38,6 +38,9 @@ const MAX_LOCAL_RESETS: usize = 1_024;
 /// What a call may send ahead of its being read, and a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of replies that one call may have lying ready for a peer that does not read. hyper's own 400 KiB,
+/// times `max_streams`, would be 8 GB for one connection.
+const UNREAD_REPLIES: usize = 32 * 1024;
 
 /// The bounds of a listener's connections.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +83,7 @@ pub async fn serve(
     let farewells = Arc::new(Semaphore::new(FAREWELLS));
     let mut connections = JoinSet::new();
     let mut stopped = pin!(stop.clone().wait_for_true());
+    let mut refusing = false;
     loop {
         let accepted = tokio::select! {
             () = &mut stopped => break,
@@ -95,7 +99,10 @@ pub async fn serve(
             }
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            warn!(max_connections = bounds.connections, ?peer, "connection refused: as many are open");
+            // Once, until there is room again: who is refused tries again, and soon.
+            if !std::mem::replace(&mut refusing, true) {
+                warn!(max_connections = bounds.connections, ?peer, "connections refused: as many are open");
+            }
             if let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() {
                 connections.spawn(async move {
                     let _farewell = farewell;
@@ -105,6 +112,7 @@ pub async fn serve(
             }
             continue;
         };
+        refusing = false;
         let calls = Calls::new(routes.clone(), peer);
         let connection = connection(io, calls, bounds, stop.clone());
         let counted = Counted::new(Arc::clone(&open));
@@ -148,6 +156,7 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(MAX_HEADERS)
+        .max_send_buf_size(UNREAD_REPLIES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(bounds.keepalive_interval)

@@ -133,3 +133,62 @@ async fn taken_over(name: &mut Option<&mut impl Named>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::event::{Caller, CancelInstance, InstanceId};
+    use crate::journal::memory::MemoryJournal;
+    use crate::journal::retention::Retention;
+    use crate::readers::scan::Filter;
+
+    struct Nameless;
+
+    impl Named for Nameless {
+        fn looked(&mut self, _: Position, _: Position) {}
+
+        async fn ended(&mut self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_filter_that_lets_nothing_of_a_busy_log_through_is_told_every_30_s_how_far_it_has_looked() {
+        let bytes = 1 << 30;
+        let retention = Retention {
+            age: Duration::from_secs(3_600),
+            bytes,
+            held_bytes: bytes,
+            id_window: Duration::from_secs(3_600),
+            max_ids: 1_024,
+        };
+        let mut journal = MemoryJournal::new(retention);
+        let log = std::sync::Arc::clone(journal.log());
+        tokio::spawn(async move {
+            loop {
+                let instance = InstanceId(uuid::Uuid::nil());
+                let caller = Caller { uid: 0, operator: true };
+                let cancel = CancelInstance { instance, caller, why: String::new() };
+                journal.commit_cancel(Time::default(), cancel);
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let filter = Filter { names: vec!["never".into()], ..Filter::default() };
+        let readers = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let permit = readers.acquire_owned().await.expect("a permit");
+        let scan = Scan::new(log, filter, Position(0));
+        let mut stream = start(scan, None::<Nameless>, permit, std::future::pending());
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let message = stream.next().await.expect("a message").expect("no refusal");
+            assert_eq!(message.event, None);
+            told.push(message.cursor.expect("a cursor").position);
+        }
+        // A position each 10 ms, so the log itself tells the time.
+        let expected = [0, 3_000, 6_000, 9_000];
+        let near = told.iter().zip(expected).all(|(told, expected)| told.abs_diff(expected) < 100);
+        assert!(near, "{told:?}");
+    }
+}

@@ -119,8 +119,8 @@ impl Asked {
         opened: Opened,
         answers: &[Answer],
     ) -> Effect {
-        let (id, opening) = (self.ask.id, self.ask.opening);
-        Effect::Registered { id, opening, at, deadline, opened, answers: answers.into() }
+        let (id, opening, timeout) = (self.ask.id, self.ask.opening, self.ask.timeout);
+        Effect::Registered { id, opening, at, deadline, timeout, opened, answers: answers.into() }
     }
 }
 
