@@ -5,7 +5,7 @@
 mod common;
 
 use common::calls::{cursor, dispatch, event, send, uuid, why};
-use common::{Agent, soon, until};
+use common::{Agent, run, soon, until};
 use rustix::process::Signal;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -180,4 +180,38 @@ async fn one_that_the_log_has_overtaken_or_that_was_away_too_long_is_told_and_re
     let after = Some(cursor(&agent.log_id, agent.status().await.log.expect("a log").head));
     let _reopened = watch(&agent.unix(), WatchRequest { after, ..named("a") }).await.expect("reopened");
     assert!(!consumers(&agent).await[0].expired);
+}
+
+#[tokio::test]
+async fn explain_shows_what_consumers_have_acknowledged_also_after_a_kill() {
+    let mut agent = Agent::start(&[]).await;
+    let instance = uuid();
+    let mut watch = watch(&agent.unix(), named("power")).await.expect("a watch");
+    for name in ["power-update", "volume-extended", "network-changed"] {
+        send(&agent.tcp(), event(&instance, name, "")).await;
+        next(&mut watch).await;
+    }
+    ack(&agent, "power", 1).await.expect("acknowledged");
+    let failed = AckRequest {
+        consumer: "power".into(),
+        cursor: Some(cursor(&agent.log_id, 2)),
+        failed: true,
+        why: "no such volume".into(),
+    };
+    EventLogClient::new(agent.unix()).ack(failed).await.expect("acknowledged");
+    let explained = async |agent: &Agent| {
+        let at = format!("unix:{}", agent.socket.display());
+        let told = run(&["explain", &instance, "--agent", &at]).await;
+        String::from_utf8(told.stdout).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let is_told = |lines: &[String]| {
+        assert!(lines[1].ends_with("; consumer power has acknowledged it"), "{lines:?}");
+        assert!(lines[2].ends_with("; consumer power could not do it: no such volume"), "{lines:?}");
+        assert!(lines[3].ends_with(": no open wait asked for it"), "{lines:?}");
+    };
+    is_told(&explained(&agent).await);
+    agent.process.signal(Signal::KILL);
+    agent.process.ended(std::time::Duration::from_secs(20)).await;
+    let agent = Agent::start_in(agent.folder.clone(), &[]).await;
+    is_told(&explained(&agent).await);
 }

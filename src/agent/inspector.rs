@@ -9,6 +9,7 @@ use super::core::Command;
 use super::{Phase, Shared, caller, not_permitted};
 use crate::convert;
 use crate::engine::Opening;
+use crate::journal::consumers::Change;
 use crate::proto;
 use crate::proto::inspector_server::Inspector as Service;
 use crate::readers::{self, PageSize, explain};
@@ -108,7 +109,8 @@ impl Service for Inspector {
         let _permit = readers::permit(&shared.readers, shared.config.max_readers)?;
         let (after, most) = (from.moment(), size + 1);
         let moments = shared.ask(|reply| Command::History { instance, after, most, reply }).await?;
-        let page = explain::page(Arc::clone(&shared.log), instance, &moments, from, size).await?;
+        let acked = async |positions| shared.change(|reply| Change::Acked { positions, reply }).await;
+        let page = explain::page(Arc::clone(&shared.log), instance, &moments, from, size, acked).await?;
         Ok(Response::new(proto::ExplainResponse {
             now: Some(convert::timestamp(shared.clock.now())),
             ..page

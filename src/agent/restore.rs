@@ -125,7 +125,8 @@ impl Restore for Restoring {
                 }
                 Some(What::Consumer(note)) => self.consumers.restore(note),
                 Some(What::ConsumerRemoved(name)) => self.consumers.restore_removed(&name),
-                Some(What::Acknowledged(_)) | None => {}
+                Some(What::Acknowledged(note)) => self.consumers.restore_acknowledged(note),
+                None => {}
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::proto::explain_entry::What;
 use crate::proto::key_state::State;
 use crate::proto::outcome::Kind;
 use crate::proto::reason::Code as Reason;
-use crate::proto::{Event, ExplainEntry, InstanceCancelled, KeyState, WaitInfo};
+use crate::proto::{Acknowledgement, Event, ExplainEntry, InstanceCancelled, KeyState, WaitInfo};
 
 /// So many characters of a wait's id tell it from the others of one instance.
 const SHORT_ID: usize = 8;
@@ -47,7 +47,10 @@ impl Story {
     pub fn line(&mut self, entry: &ExplainEntry) -> [String; 3] {
         let at = entry.at.as_ref().and_then(ages::time);
         let text = match &entry.what {
-            Some(What::Event(event)) => self.event(at.unwrap_or_default(), event),
+            Some(What::Event(event)) => {
+                let text = self.event(at.unwrap_or_default(), event);
+                entry.acknowledged.iter().fold(text, |text, ack| format!("{text}; {}", acknowledged(ack)))
+            }
             Some(What::InstanceCancelled(cancelled)) => instance_cancelled(cancelled),
             Some(What::WaitOpened(wait)) => self.opened(at.unwrap_or_default(), wait),
             Some(What::WaitEnded(wait)) => self.ended(at.unwrap_or_default(), wait),
@@ -157,6 +160,14 @@ impl Story {
             text.push_str(&format!("; {}", facts.join(", ")));
         }
         text
+    }
+}
+
+fn acknowledged(ack: &Acknowledgement) -> String {
+    match ack.failed {
+        false => format!("consumer {} has acknowledged it", ack.consumer),
+        true if ack.why.is_empty() => format!("consumer {} could not do it", ack.consumer),
+        true => format!("consumer {} could not do it: {}", ack.consumer, ack.why),
     }
 }
 

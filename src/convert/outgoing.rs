@@ -7,6 +7,7 @@ use prost_types::Timestamp;
 use crate::clock::Time;
 use crate::engine::{Answer, EventBrief, FailurePolicy, KeyState, Kind, Opened, Outcome, WaitView, Why};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, Status};
+use crate::journal::acks::AckView;
 use crate::journal::consumers::ConsumerView;
 use crate::journal::log::Log;
 use crate::journal::record::EventRecord;
@@ -162,5 +163,16 @@ pub fn to_consumer(log: &Log, consumer: ConsumerView) -> proto::Consumer {
         repaired: consumer.repaired,
         failed_position,
         failed_why,
+    }
+}
+
+/// What a consumer said of an event.
+pub fn to_acknowledgement(ack: AckView) -> proto::Acknowledgement {
+    proto::Acknowledgement {
+        consumer: ack.consumer,
+        at: Some(timestamp(ack.at)),
+        position: ack.named.0,
+        failed: ack.failure.is_some(),
+        why: ack.failure.unwrap_or_default(),
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::acks::{AckView, Acks};
 use super::note::{AcknowledgedNote, ConsumerNote, What};
 use super::store::WriteError;
 use crate::clock::Time;
@@ -112,6 +113,8 @@ pub enum Change {
     Remove { name: String, reply: oneshot::Sender<Result<(), ConsumerError>> },
     /// Shows all.
     List(oneshot::Sender<Vec<ConsumerView>>),
+    /// Shows what was said of events.
+    Acked { positions: Vec<Position>, reply: oneshot::Sender<Vec<Vec<AckView>>> },
 }
 
 /// A change that was made, and is to be answered once it is durable.
@@ -146,14 +149,18 @@ impl Deferred {
 
     /// It could not be written: takes it back. The newest first.
     pub fn take_back(self, consumers: &mut Consumers, error: &WriteError) {
+        let name = self.name;
         match self.before {
-            Some(before) => consumers.by_name.insert(self.name, before),
-            None => consumers.by_name.remove(&self.name),
+            Some(before) => consumers.by_name.insert(name.clone(), before),
+            None => consumers.by_name.remove(&name),
         };
         let error = ConsumerError::NotWritten(error.clone());
         match self.answer {
             Answer::Attach(reply, _) => drop(reply.send(Err(error))),
-            Answer::Ack(reply, ..) => drop(reply.send(Err(error))),
+            Answer::Ack(reply, ..) => {
+                consumers.acks.pop(&name);
+                let _ = reply.send(Err(error));
+            }
             Answer::Remove(reply) => drop(reply.send(Err(error))),
         }
     }
@@ -184,13 +191,14 @@ pub struct Consumers {
     max: usize,
     max_away: Duration,
     by_name: BTreeMap<String, Consumer>,
+    acks: Acks,
     next_number: u64,
 }
 
 impl Consumers {
     /// At most `max` of them, each dropped once it has been away for `max_away`.
     pub fn new(max: usize, max_away: Duration) -> Self {
-        Self { max, max_away, by_name: BTreeMap::new(), next_number: 1 }
+        Self { max, max_away, by_name: BTreeMap::new(), acks: Acks::default(), next_number: 1 }
     }
 
     /// Does what is asked. What has to be durable first is given back, with the notes that make it so.
@@ -217,6 +225,7 @@ impl Consumers {
                     Ok((before, consumer)) => {
                         let told = consumer.open.as_ref().map(|open| Arc::clone(&open.acknowledged));
                         let answer = Answer::Ack(reply, consumer.cursor, told);
+                        self.acks.push(&name, before.cursor, position, now, failure.clone());
                         notes.push(What::Acknowledged(AcknowledgedNote {
                             consumer: name.clone(),
                             position: position.0,
@@ -250,6 +259,7 @@ impl Consumers {
             }
             Change::Remove { name, reply } => match self.by_name.remove(&name) {
                 Some(before) => {
+                    self.acks.remove(&name);
                     notes.push(What::ConsumerRemoved(name.clone()));
                     Some(Deferred { name, before: Some(before), answer: Answer::Remove(reply) })
                 }
@@ -258,6 +268,10 @@ impl Consumers {
                     None
                 }
             },
+            Change::Acked { positions, reply } => {
+                let _ = reply.send(positions.into_iter().map(|position| self.acks.of(position)).collect());
+                None
+            }
             Change::List(reply) => {
                 let _ = reply
                     .send(self.by_name.iter().map(|(name, consumer)| consumer.view(name, reach)).collect());
@@ -304,6 +318,14 @@ impl Consumers {
     /// One is no more.
     pub fn restore_removed(&mut self, name: &str) {
         self.by_name.remove(name);
+        self.acks.remove(name);
+    }
+
+    /// One has acknowledged an event. Its cursor is told by a note of its own, which follows.
+    pub fn restore_acknowledged(&mut self, note: AcknowledgedNote) {
+        let named = Position(note.position);
+        let cursor = self.by_name.get(&note.consumer).map_or(named.before(), |consumer| consumer.cursor);
+        self.acks.push(&note.consumer, cursor, named, Time::from_nanos(note.at), note.failure);
     }
 
     /// The log is another one now: each may have missed what was lost.

@@ -3,6 +3,7 @@
 //! Whoever appends gives out positions and decides what is a duplicate. What may be answered only after
 //! it is as durable as the agent promises is a [`Committed`], and only this module makes those.
 
+pub mod acks;
 pub mod consumers;
 pub mod disk;
 pub mod events;

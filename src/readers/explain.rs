@@ -1,5 +1,6 @@
 //! What happened to one instance, in the order of time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::yield_now;
@@ -10,6 +11,7 @@ use crate::clock::Time;
 use crate::convert;
 use crate::engine::{Moment, Moments, Opening};
 use crate::event::{InstanceId, Position};
+use crate::journal::acks::AckView;
 use crate::journal::log::Log;
 use crate::proto;
 use crate::proto::explain_entry::What;
@@ -80,7 +82,7 @@ impl From {
 }
 
 /// Up to `size` entries, fewer where they are large: what the log has of the instance, and its waits, of
-/// which one more than `size` are given if there are so many.
+/// which one more than `size` are given if there are so many. `acked` tells what consumers have said of events.
 ///
 /// # Errors
 ///
@@ -91,9 +93,12 @@ pub async fn page(
     moments: &Moments,
     mut from: From,
     size: usize,
+    acked: impl AsyncFnOnce(Vec<Position>) -> Result<Vec<Vec<AckView>>, Refusal>,
 ) -> Result<proto::ExplainResponse, Refusal> {
     let log_id = log.id();
     let mut entries = records(log, instance, moments.head, from.position, size).await?;
+    let positions: Vec<_> = entries.iter().map(|(place, _)| Position(place.number)).collect();
+    let mut acked: HashMap<_, _> = positions.iter().copied().zip(acked(positions.clone()).await?).collect();
     entries.extend(moments.waits.iter().map(|(moment, wait)| {
         let info = convert::to_wait_info(log_id, wait);
         let (kind, what) = match moment.ended {
@@ -107,7 +112,15 @@ pub async fn page(
     let mut bytes = PageSize::default();
     let mut entries = entries.into_iter();
     for (place, what) in entries.by_ref() {
-        let entry = proto::ExplainEntry { at: Some(convert::timestamp(place.at)), what: Some(what) };
+        let acknowledged = match place.kind {
+            Kind::Record => acked.remove(&Position(place.number)).unwrap_or_default(),
+            Kind::WaitOpened | Kind::WaitEnded => Vec::new(),
+        };
+        let entry = proto::ExplainEntry {
+            at: Some(convert::timestamp(place.at)),
+            what: Some(what),
+            acknowledged: acknowledged.into_iter().map(convert::to_acknowledgement).collect(),
+        };
         if page.len() == size || !bytes.add(&entry) {
             // Nothing of the instance is in the log between where the page began and the first that it
             // leaves out; with none left out, none is up to the head.

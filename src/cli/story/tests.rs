@@ -11,7 +11,7 @@ fn at(seconds: i64) -> Option<Timestamp> {
 
 fn event(seconds: i64, position: u64, name: &str, tag: &str) -> ExplainEntry {
     let event = Event { position, name: name.into(), tag: tag.into(), ..Default::default() };
-    ExplainEntry { at: at(seconds), what: Some(What::Event(event)) }
+    ExplainEntry { at: at(seconds), what: Some(What::Event(event)), ..Default::default() }
 }
 
 fn key(name: &str, tag: &str, state: State, position: u64) -> KeyState {
@@ -30,13 +30,13 @@ fn wait(opened: i64, keys: Vec<KeyState>) -> WaitInfo {
 }
 
 fn opened(seconds: i64, wait: &WaitInfo) -> ExplainEntry {
-    ExplainEntry { at: at(seconds), what: Some(What::WaitOpened(wait.clone())) }
+    ExplainEntry { at: at(seconds), what: Some(What::WaitOpened(wait.clone())), ..Default::default() }
 }
 
 fn ended(seconds: i64, wait: &WaitInfo, kind: Kind) -> ExplainEntry {
     let outcome = Some(Outcome { kind: kind.into(), ..Default::default() });
     let wait = WaitInfo { outcome, ended_at: at(seconds), ..wait.clone() };
-    ExplainEntry { at: at(seconds), what: Some(What::WaitEnded(wait)) }
+    ExplainEntry { at: at(seconds), what: Some(What::WaitEnded(wait)), ..Default::default() }
 }
 
 fn told(entries: &[ExplainEntry]) -> Vec<String> {
@@ -121,7 +121,7 @@ fn a_stale_and_a_superseded_event_are_told_as_such() {
     let wait = wait(10, vec![key("n", "1", State::Completed, 4), key("n", "2", State::Open, 0)]);
     let lines = told(&[
         opened(10, &wait),
-        ExplainEntry { at: at(11), what: Some(What::Event(stale)) },
+        ExplainEntry { at: at(11), what: Some(What::Event(stale)), ..Default::default() },
         event(12, 4, "n", "1"),
         event(13, 5, "n", "1"),
     ]);
@@ -134,7 +134,7 @@ fn a_stale_and_a_superseded_event_are_told_as_such() {
 #[test]
 fn a_wait_whose_stream_was_closed_says_so() {
     let wait = wait(10, vec![key("n", "1", State::Open, 0)]);
-    let closed = ExplainEntry { at: at(15), what: Some(What::WaitEnded(wait.clone())) };
+    let closed = ExplainEntry { at: at(15), what: Some(What::WaitEnded(wait.clone())), ..Default::default() };
     assert_eq!(
         told(&[opened(10, &wait), closed])[1],
         format!("wait {WAIT} was closed by its client after 5s")
