@@ -51,6 +51,12 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What the wall clock says.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads clocks")]
+pub fn wall() -> Time {
+    Time(nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
+}
+
 /// The log's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -63,8 +69,12 @@ impl Clock {
     /// Starts the clock at wall time, or at `newest` if that is later: a wall clock that was set back must
     /// not put new events before old ones.
     pub fn start(newest: Time) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Time(nanos(wall)).max(newest), started: tokio::time::Instant::now() }
+        Self::start_at(wall(), newest)
+    }
+
+    /// The same where the wall clock says this.
+    pub fn start_at(wall: Time, newest: Time) -> Self {
+        Self { start: wall.max(newest), started: tokio::time::Instant::now() }
     }
 
     /// The moment that it is.

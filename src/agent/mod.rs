@@ -5,6 +5,7 @@ mod consumer;
 mod core;
 mod dispatch;
 mod event_log;
+pub mod ground;
 mod inspector;
 mod reflection;
 mod restore;
@@ -31,21 +32,22 @@ use tracing::{error, info, warn};
 
 use self::appender::{Journal, ToCore};
 use self::core::{CancelFrom, Command, Core, EventsFrom};
+use self::ground::{Ground, LogGround, WriterGround};
 pub use self::restore::LogError;
 use self::restore::Restored;
 use self::streams::Streams;
 use crate::clock::{Clock, Time};
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::convert::Bounds;
 use crate::engine::{Engine, Opening};
 use crate::event::{Caller, LogId};
 use crate::journal::Append;
 use crate::journal::consumers::Change;
 use crate::journal::folder::Folder;
-use crate::journal::log::Log;
+use crate::journal::log::{Log, Reads};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::store::WriteError;
-use crate::net::listen::{self, ListenError, Peer, Socket};
+use crate::net::listen::{ListenError, Listener, Peer};
 use crate::net::serve::{self, serve};
 use crate::net::wire::service::event_receiver_server::EventReceiverServer;
 use crate::proto::event_log_server::EventLogServer;
@@ -191,40 +193,57 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If a listener cannot be opened.
+    /// If a listener cannot be opened, or the log cannot be used.
     pub async fn start(config: Config) -> Result<Self, AgentError> {
-        // Before anything is bound: a second agent on the same log is refused at once.
-        let folder = match config.durability {
-            Durability::None => None,
-            Durability::Sync | Durability::Os => {
-                Some(Folder::lock(&config.data_dir.0).map_err(LogError::from)?)
-            }
-        };
-        let socket = Socket::open(&config.socket.0)?;
-        let tcp = listen::tcp(config.listen).await?;
-        let address = tcp.local_addr().map_err(|error| ListenError::Tcp { address: config.listen, error })?;
-        let socket_path = socket.path().to_owned();
+        let ground = Ground::of_machine(&config).await?;
+        Self::start_on(ground, config).await
+    }
 
+    /// Starts to serve on the ground that it is given.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be used.
+    pub async fn start_on<Tcp: Listener, Unix: Listener>(
+        ground: Ground<Tcp, Unix>,
+        config: Config,
+    ) -> Result<Self, AgentError> {
+        let Ground { tcp, address, unix, socket, log: log_ground, wall } = ground;
+        let mut folder = None;
         let (inbox_sender, inbox) = mpsc::unbounded_channel();
         let (alive, journal_ended) = oneshot::channel();
-        let (memory, engine, log, clock, journal, next_opening) = match &folder {
+        let (memory, engine, log, clock, journal, next_opening) = match log_ground {
             None => {
                 let memory = MemoryJournal::new(config.retention()).with_consumers(config.consumers());
-                let (log, clock) = (Arc::clone(memory.log()), Clock::start(Time::default()));
+                let (log, clock) = (Arc::clone(memory.log()), Clock::start_at(wall, Time::default()));
                 let engine = Engine::new(log.id(), config.engine_limits());
                 (Some(memory), engine, log, clock, None, 1)
             }
-            Some(folder) => {
+            Some(LogGround { disk, boot_id, writer, lock }) => {
+                folder = lock;
                 let Restored { store, mut ids, consumers, engine, before, next_opening } =
-                    restore::restore(&config, folder)?;
-                let clock = Clock::start(store.newest());
+                    restore::restore(&config, disk, &boot_id).map_err(LogError::from)?;
+                let clock = Clock::start_at(wall, store.newest());
                 store.set_found(clock.now());
                 ids.set_found(clock.now());
                 let (segments, head) = (Arc::clone(store.segments()), store.next().before());
-                let log = Arc::new(Log::on_disk(store.log_id(), segments, head));
+                let reads = match writer {
+                    WriterGround::Thread => Reads::Thread,
+                    WriterGround::Task { .. } => Reads::InPlace,
+                };
+                let log = Arc::new(Log::on_disk(store.log_id(), segments, reads, head));
                 let sink = ToCore { core: inbox_sender.clone(), _alive: alive };
-                let journal = Journal::start(store, ids, clock, consumers, before, sink);
-                (None, engine, log, clock, Some(journal.map_err(AgentError::Thread)?), next_opening)
+                let journal = match writer {
+                    WriterGround::Thread => Journal::start(store, ids, clock, consumers, before, sink)
+                        .map_err(AgentError::Thread)?,
+                    WriterGround::Task { pause, started } => {
+                        let (journal, task) =
+                            Journal::start_task(store, ids, clock, consumers, before, sink, pause);
+                        started(task);
+                        journal
+                    }
+                };
+                (None, engine, log, clock, Some(journal), next_opening)
             }
         };
         let bounds = serve::Bounds::from(&config);
@@ -270,21 +289,11 @@ impl Agent {
         let open = || Arc::clone(&shared.connections);
         let listeners = vec![
             tokio::spawn(serve(tcp, everyones, bounds, open(), stopped(), LAST_WORDS)),
-            tokio::spawn(serve(socket, drivers, bounds, open(), stopped(), LAST_WORDS)),
+            tokio::spawn(serve(unix, drivers, bounds, open(), stopped(), LAST_WORDS)),
         ];
-        info!(%address, socket = %socket_path.display(), log_id = %shared.log.id(), "started");
+        info!(%address, socket = %socket.display(), log_id = %shared.log.id(), "started");
         let journal_ended = shared.journal.is_some().then_some(journal_ended);
-        Ok(Self {
-            shared,
-            address,
-            socket: socket_path,
-            health,
-            core,
-            journal_ended,
-            listeners,
-            stop,
-            _folder: folder,
-        })
+        Ok(Self { shared, address, socket, health, core, journal_ended, listeners, stop, _folder: folder })
     }
 
     /// Where it listens for events.

@@ -1,6 +1,5 @@
 //! The start of a log on disk: what it has is shown to the engine and to the ids.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -11,9 +10,9 @@ use crate::convert;
 use crate::engine::{Engine, Opening};
 use crate::event::{CancelInstance, LogId, Position};
 use crate::journal::consumers::Consumers;
-use crate::journal::disk::real::RealDisk;
+use crate::journal::disk::Disk;
 use crate::journal::events::Entry;
-use crate::journal::folder::{Folder, FolderError, boot_id};
+use crate::journal::folder::FolderError;
 use crate::journal::ids::Ids;
 use crate::journal::ids_file::Id;
 use crate::journal::note::{Note, What};
@@ -54,14 +53,13 @@ struct Restoring {
     next_opening: u64,
 }
 
-/// Starts from the log in a folder. It reads all of it, and blocks meanwhile.
-pub(super) fn restore(config: &Config, folder: &Folder) -> Result<Restored, LogError> {
-    let boot_id = boot_id();
+/// Starts from the log on a disk. It reads all of it, and blocks meanwhile.
+pub(super) fn restore(config: &Config, disk: Arc<dyn Disk>, boot_id: &str) -> Result<Restored, StartError> {
     let start = Start {
         sync: config.durability == Durability::Sync,
         retention: config.retention(),
         repair: config.repair.0,
-        boot_id: &boot_id,
+        boot_id,
     };
     let mut restoring = Restoring {
         engine: Engine::new(LogId::random(), config.engine_limits()),
@@ -70,7 +68,7 @@ pub(super) fn restore(config: &Config, folder: &Folder) -> Result<Restored, LogE
         before: None,
         next_opening: 1,
     };
-    let started = Store::start(open(folder.path())?, &start, &mut restoring)?;
+    let started = Store::start(disk, &start, &mut restoring)?;
     let (store, Restoring { mut engine, ids, mut consumers, before, next_opening }) =
         (started.store, restoring);
     if started.renewed {
@@ -79,11 +77,6 @@ pub(super) fn restore(config: &Config, folder: &Folder) -> Result<Restored, LogE
     let before = before.filter(|before| *before > Time::default());
     engine.restored(store.log_id(), store.segments().oldest(), store.next().before(), before);
     Ok(Restored { store, ids, consumers, engine, before, next_opening })
-}
-
-fn open(path: &Path) -> Result<Arc<RealDisk>, StartError> {
-    let disk = RealDisk::open(path).map_err(|error| StartError::Io { file: path.to_owned(), error })?;
-    Ok(Arc::new(disk))
 }
 
 impl Restore for Restoring {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::clock::Time;
 
 /// The first pause, at most.
@@ -18,11 +16,13 @@ pub(super) struct Backoff {
     pause: Duration,
     /// Since when the stream has stood.
     since: Option<Time>,
+    chance: Chance,
 }
 
 impl Backoff {
-    pub(super) fn new(now: Time) -> Self {
-        Self { pause: FIRST, since: Some(now) }
+    /// `seed` is any number that differs from one wait to the next.
+    pub(super) fn new(now: Time, seed: u64) -> Self {
+        Self { pause: FIRST, since: Some(now), chance: Chance(seed) }
     }
 
     /// A stream stands.
@@ -30,23 +30,32 @@ impl Backoff {
         self.since = Some(now);
     }
 
-    /// A stream or a try has failed. Gives the pause before the next one; `chance` is any number.
-    pub(super) fn lost(&mut self, now: Time, chance: u32) -> Duration {
+    /// A stream or a try has failed. Gives the pause before the next one.
+    pub(super) fn lost(&mut self, now: Time) -> Duration {
         // A stream that falls as soon as it stands is no reason to ask faster.
         if self.since.take().is_some_and(|since| now.since(since) > LONGEST) {
             self.pause = FIRST;
         }
         let half = self.pause / 2;
-        let part = half.mul_f64(f64::from(chance) / f64::from(u32::MAX));
+        let part = half.mul_f64(self.chance.next());
         self.pause = (self.pause * 2).min(LONGEST);
         half + part
     }
 }
 
-/// A random number.
-pub(super) fn chance() -> u32 {
-    // The low bits of a version 4 UUID are random, all of them.
-    Uuid::new_v4().as_u128() as u32
+/// A row of numbers from 0 to 1 that a seed begins (splitmix64).
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        mixed as f64 / u64::MAX as f64
+    }
 }
 
 #[cfg(test)]
@@ -54,16 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_from_50_ms_to_2_s_and_begin_anew_after_a_stream_that_stood() {
+    fn pauses_double_from_50_ms_to_2_s_cut_by_chance_and_begin_anew_after_a_stream_that_stood() {
         let start = Time::from_nanos(0);
-        let mut backoff = Backoff::new(start);
-        let pauses: Vec<_> = (0..8).map(|_| backoff.lost(start, u32::MAX).as_millis()).collect();
-        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!(backoff.lost(start, 0).as_millis(), 1000);
+        let (mut one, mut other) = (Backoff::new(start, 1), Backoff::new(start, 2));
+        let mut differ = false;
+        for whole in [50, 100, 200, 400, 800, 1600, 2000, 2000] {
+            let (pause, others) = (one.lost(start).as_millis(), other.lost(start).as_millis());
+            assert!((whole / 2..=whole).contains(&pause), "{pause} of {whole}");
+            differ |= pause != others;
+        }
+        assert!(differ);
 
-        backoff.connected(start);
-        assert_eq!(backoff.lost(start.plus(LONGEST), u32::MAX).as_millis(), 2000);
-        backoff.connected(start);
-        assert_eq!(backoff.lost(start.plus(LONGEST * 2), u32::MAX).as_millis(), 50);
+        one.connected(start);
+        assert!(one.lost(start.plus(LONGEST)).as_millis() >= 1000);
+        one.connected(start);
+        assert!(one.lost(start.plus(LONGEST * 2)).as_millis() <= 50);
     }
 }

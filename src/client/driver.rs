@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use super::Client;
-use super::backoff::{self, Backoff};
+use super::backoff::Backoff;
 use super::error::Error;
 use super::memory::{Memory, Next, Order};
 use crate::clock::Time;
@@ -35,7 +35,9 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(agent: Client, memory: watch::Sender<Memory>) -> Self {
         let ordered = memory.subscribe();
-        let backoff = Backoff::new(agent.clock.now());
+        // A version 4 UUID's low bits are random.
+        let seed = memory.borrow().id().0.as_u128() as u64;
+        let backoff = Backoff::new(agent.clock.now(), seed);
         Self { agent, memory, ordered, backoff }
     }
 
@@ -91,7 +93,7 @@ impl Driver {
     /// Asks once more after a pause, and puts the stream, once it is registered, into `stream`.
     async fn ask_again(&mut self, stream: &mut Option<Streaming<WaitResponse>>) -> Next {
         let now = self.agent.clock.now();
-        let pause = self.backoff.lost(now, backoff::chance());
+        let pause = self.backoff.lost(now);
         let at = self.memory.borrow().ask_at(now, pause);
         if self.unless_ended(sleep_until(self.agent.clock.instant(at))).await.is_none() {
             return Next::Ended;

@@ -92,7 +92,13 @@ impl Client {
         let channel = address
             .channel()
             .map_err(|error| Error::BadAddress { address: address.clone(), why: error.to_string() })?;
-        Ok(Self { address: address.clone(), channel, clock: Clock::start(Time::default()) })
+        Ok(Self::over(channel, address.clone()))
+    }
+
+    /// The agent at the other end of a channel that was made elsewhere; `address` is what errors call it. To be
+    /// called in a tokio runtime.
+    pub fn over(channel: Channel, address: Address) -> Self {
+        Self { address, channel, clock: Clock::start(Time::default()) }
     }
 
     /// A wait for events of one instance. It needs a key, then [`open`](WaitBuilder::open).

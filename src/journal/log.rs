@@ -71,7 +71,16 @@ pub struct Log {
 #[derive(Debug)]
 enum Source {
     Memory(RwLock<Blocks>),
-    Disk(Arc<Segments>),
+    Disk(Arc<Segments>, Reads),
+}
+
+/// Where segments are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// On a thread that may block.
+    Thread,
+    /// Where the reader is: for a disk that is in memory.
+    InPlace,
 }
 
 #[derive(Debug)]
@@ -89,8 +98,8 @@ impl Log {
     }
 
     /// A log on disk, up to its head.
-    pub fn on_disk(id: LogId, segments: Arc<Segments>, head: Position) -> Self {
-        Self { id, source: Source::Disk(segments), head: watch::Sender::new(head) }
+    pub fn on_disk(id: LogId, segments: Arc<Segments>, reads: Reads, head: Position) -> Self {
+        Self { id, source: Source::Disk(segments, reads), head: watch::Sender::new(head) }
     }
 
     /// Which log it is.
@@ -107,7 +116,7 @@ impl Log {
     pub fn oldest(&self) -> Position {
         match &self.source {
             Source::Memory(blocks) => read(blocks).oldest,
-            Source::Disk(segments) => segments.oldest(),
+            Source::Disk(segments, _) => segments.oldest(),
         }
     }
 
@@ -132,17 +141,22 @@ impl Log {
         let head = self.head();
         match &self.source {
             Source::Memory(blocks) => read(blocks).after(after),
-            Source::Disk(segments) if after < head => {
+            Source::Disk(segments, reads) if after < head => {
                 let segments = Arc::clone(segments);
-                let read = spawn_blocking(move || segments.read(after)).await;
-                let mut blocks = read.map_err(|error| ReadError::Damaged(error.to_string()))??;
+                let mut blocks = match reads {
+                    Reads::InPlace => segments.read(after)?,
+                    Reads::Thread => {
+                        let read = spawn_blocking(move || segments.read(after)).await;
+                        read.map_err(|error| ReadError::Damaged(error.to_string()))??
+                    }
+                };
                 blocks.retain(|block| block.first <= head);
                 Ok(blocks)
             }
-            Source::Disk(segments) if after < segments.oldest().before() => {
+            Source::Disk(segments, _) if after < segments.oldest().before() => {
                 Err(ReadError::Expired { oldest: segments.oldest().before() })
             }
-            Source::Disk(_) => Ok(VecDeque::new()),
+            Source::Disk(..) => Ok(VecDeque::new()),
         }
     }
 

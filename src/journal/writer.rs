@@ -2,15 +2,20 @@
 //!
 //! While it syncs, what comes next gathers. So a batch is as large as the disk is slow, and an event pays for a
 //! share of one sync.
+//!
+//! What a turn of it does is the same wherever it runs: on a thread of its own, or, where a test has to have
+//! every step in its hands, in a task of the test's runtime.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{Builder, yield_now};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, sleep_until};
 use tracing::warn;
 
 use super::consumers::{Change, Consumers, Deferred, Reach};
@@ -75,6 +80,8 @@ pub struct Gauges {
 /// The thread, as those have it who hand it something.
 pub struct Writer<E, C> {
     orders: Sender<Order<E, C>>,
+    /// Told of each order, where it is a task that takes them.
+    news: Option<Arc<Notify>>,
     gauges: Arc<Gauges>,
     state: watch::Receiver<Option<WriteError>>,
 }
@@ -94,54 +101,62 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         sink: impl Sink<E, C> + 'static,
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
-        let gauges = Arc::new(Gauges { pinned: AtomicU64::new(u64::MAX), ..Gauges::default() });
-        let (state_sender, state) = watch::channel(None);
-        let thread = Thread {
-            store,
-            ids,
-            clock,
-            sink,
-            consumers,
-            deferred: Vec::new(),
-            deferred_notes: Vec::new(),
-            before,
-            notes: Vec::new(),
-            notes_due: None,
-            snapshot_due: false,
-            retain_due: Time::default(),
-            gauges: Arc::clone(&gauges),
-            state: state_sender,
-        };
+        let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
         Builder::new().name("journal".to_owned()).spawn(move || thread.run(&inbox))?;
-        Ok(Self { orders, gauges, state })
+        Ok(Self { orders, news: None, gauges, state })
+    }
+
+    /// The same in a task, which ends when it is aborted. `pause`: how long each batch lies gathered before it is
+    /// written.
+    pub fn start_task(
+        store: Store,
+        ids: Ids,
+        clock: Clock,
+        consumers: Consumers,
+        before: Option<Time>,
+        sink: impl Sink<E, C> + 'static,
+        pause: impl FnMut() -> Duration + Send + 'static,
+    ) -> (Self, JoinHandle<()>) {
+        let (orders, inbox) = channel();
+        let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
+        let news = Arc::new(Notify::new());
+        let task = tokio::spawn(thread.run_in_task(inbox, Arc::clone(&news), pause));
+        (Self { orders, news: Some(news), gauges, state }, task)
     }
 
     /// Hands it something. If the thread has ended, the process does.
     pub fn append(&self, append: Append<E, C>) {
-        let _ = self.orders.send(Order::Append(append));
+        self.order(Order::Append(append));
     }
 
     /// Hands it what is asked of a consumer, which it answers by itself.
     pub fn consumer(&self, change: Change) {
-        let _ = self.orders.send(Order::Consumer(change));
+        self.order(Order::Consumer(change));
     }
 
     /// Has it keep a note: with the next batch, or soon. Nobody waits for it.
     pub fn note(&self, what: What) {
-        let _ = self.orders.send(Order::Note(what));
+        self.order(Order::Note(what));
+    }
+
+    fn order(&self, order: Order<E, C>) {
+        let _ = self.orders.send(order);
+        if let Some(news) = &self.news {
+            news.notify_one();
+        }
     }
 
     /// Ready once all that was handed over before is on the disk, or was refused.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        let _ = self.orders.send(Order::Flush(done));
+        self.order(Order::Flush(done));
         let _ = flushed.await;
     }
 
     /// Ready once the thread has brought all to the disk, and has ended.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        let _ = self.orders.send(Order::Close(done));
+        self.order(Order::Close(done));
         let _ = closed.await;
     }
 
@@ -177,12 +192,48 @@ struct Thread<S> {
     state: watch::Sender<Option<WriteError>>,
 }
 
+/// What one turn has to bring to the disk.
+struct Turn<E, C> {
+    gathered: Gathered<E, C>,
+    /// Whom to tell that it is there, and whether it was the last turn.
+    last_word: Option<(oneshot::Sender<()>, bool)>,
+}
+
 impl<S> Thread<S> {
+    fn new(
+        store: Store,
+        ids: Ids,
+        clock: Clock,
+        consumers: Consumers,
+        before: Option<Time>,
+        sink: S,
+    ) -> (Self, Arc<Gauges>, watch::Receiver<Option<WriteError>>) {
+        let gauges = Arc::new(Gauges { pinned: AtomicU64::new(u64::MAX), ..Gauges::default() });
+        let (state_sender, state) = watch::channel(None);
+        let mut thread = Self {
+            store,
+            ids,
+            clock,
+            sink,
+            consumers,
+            deferred: Vec::new(),
+            deferred_notes: Vec::new(),
+            before,
+            notes: Vec::new(),
+            notes_due: None,
+            snapshot_due: false,
+            retain_due: Time::default(),
+            gauges: Arc::clone(&gauges),
+            state: state_sender,
+        };
+        thread.note_begun();
+        (thread, gauges, state)
+    }
+
     fn run<E, C>(mut self, inbox: &Receiver<Order<E, C>>)
     where
         S: Sink<E, C>,
     {
-        self.note_begun();
         loop {
             let wait = self.next_wake().since(self.clock.now());
             let order = match inbox.recv_timeout(wait) {
@@ -192,42 +243,91 @@ impl<S> Thread<S> {
             };
             // Whoever hands something over often has more at hand: where it shares this core, it gets to say so.
             yield_now();
-            let mut last_word = None;
-            let mut gathered = Gathered::new(self.clock.now(), self.store.next());
-            let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
-            for order in orders {
-                match order {
-                    Order::Append(Append::Events(events, with)) => {
-                        gathered.add_events(events, with, &mut self.ids, self.store.body());
-                    }
-                    Order::Append(Append::CancelInstance(cancel, with)) => {
-                        gathered.add_cancel(cancel, with, self.store.body());
-                    }
-                    Order::Consumer(change) => self.change(gathered.received_at(), change),
-                    Order::Note(what) => self.note(gathered.received_at(), what),
-                    Order::Flush(done) => last_word = Some((done, false)),
-                    Order::Close(done) => last_word = Some((done, true)),
-                }
-                if last_word.is_some() || self.store.body_len() + self.notes.len() >= ENOUGH {
-                    break;
-                }
-            }
-            self.commit(gathered, last_word.is_some());
-            self.retain::<E, C>();
-            match last_word {
-                None => {}
-                Some((done, false)) => {
-                    let _ = done.send(());
-                }
-                Some((done, true)) => {
-                    if let Err(error) = self.store.close() {
-                        warn!(%error, "the log could not be closed; the next start takes it as a crash");
-                    }
-                    let _ = done.send(());
-                    return;
-                }
+            let turn = self.gather(order, inbox);
+            if let Some(done) = self.finish(turn) {
+                return self.close(done);
             }
         }
+    }
+
+    async fn run_in_task<E, C>(
+        mut self,
+        inbox: Receiver<Order<E, C>>,
+        news: Arc<Notify>,
+        mut pause: impl FnMut() -> Duration,
+    ) where
+        S: Sink<E, C>,
+    {
+        loop {
+            let wake = self.clock.instant(self.next_wake());
+            let order = loop {
+                match inbox.try_recv() {
+                    Ok(order) => break Some(order),
+                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => {}
+                }
+                tokio::select! {
+                    biased;
+                    () = news.notified() => {}
+                    () = sleep_until(wake) => break None,
+                }
+            };
+            let turn = self.gather(order, &inbox);
+            sleep(pause()).await;
+            if let Some(done) = self.finish(turn) {
+                return self.close(done);
+            }
+        }
+    }
+
+    /// Takes an order in, and what else is at hand.
+    fn gather<E, C>(&mut self, order: Option<Order<E, C>>, inbox: &Receiver<Order<E, C>>) -> Turn<E, C>
+    where
+        S: Sink<E, C>,
+    {
+        let mut last_word = None;
+        let mut gathered = Gathered::new(self.clock.now(), self.store.next());
+        let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
+        for order in orders {
+            match order {
+                Order::Append(Append::Events(events, with)) => {
+                    gathered.add_events(events, with, &mut self.ids, self.store.body());
+                }
+                Order::Append(Append::CancelInstance(cancel, with)) => {
+                    gathered.add_cancel(cancel, with, self.store.body());
+                }
+                Order::Consumer(change) => self.change(gathered.received_at(), change),
+                Order::Note(what) => self.note(gathered.received_at(), what),
+                Order::Flush(done) => last_word = Some((done, false)),
+                Order::Close(done) => last_word = Some((done, true)),
+            }
+            if last_word.is_some() || self.store.body_len() + self.notes.len() >= ENOUGH {
+                break;
+            }
+        }
+        Turn { gathered, last_word }
+    }
+
+    /// Brings to the disk what was gathered. If it was the last turn, gives whom to tell of the end.
+    fn finish<E, C>(&mut self, Turn { gathered, last_word }: Turn<E, C>) -> Option<oneshot::Sender<()>>
+    where
+        S: Sink<E, C>,
+    {
+        self.commit(gathered, last_word.is_some());
+        self.retain::<E, C>();
+        match last_word {
+            Some((done, true)) => return Some(done),
+            Some((done, false)) => drop(done.send(())),
+            None => {}
+        }
+        None
+    }
+
+    fn close(self, done: oneshot::Sender<()>) {
+        if let Err(error) = self.store.close() {
+            warn!(%error, "the log could not be closed; the next start takes it as a crash");
+        }
+        let _ = done.send(());
     }
 
     fn note(&mut self, now: Time, what: What) {
