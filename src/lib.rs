@@ -30,6 +30,7 @@ pub mod event;
 pub mod journal;
 pub mod net;
 pub mod paths;
+pub mod plant;
 pub mod readers;
 pub mod status;
 pub mod telemetry;

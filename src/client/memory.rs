@@ -326,6 +326,10 @@ impl Memory {
         self.away
     }
 
+    pub(super) fn opened(&self) -> Option<Opened> {
+        self.opened
+    }
+
     pub(super) fn routable(&self) -> Option<bool> {
         self.routable
     }

@@ -14,7 +14,7 @@ use super::memory::{Memory, Next, Question};
 use super::outcome::{self, KeyAnswer, Outcome};
 use crate::engine::{FailurePolicy, Start};
 use crate::event::{Cursor, InstanceId, Key, WaitId};
-use crate::proto::KeyState;
+use crate::proto::{KeyState, Opened};
 
 /// How long a wait lasts if it is not told otherwise. The client says it to the agent, so that it can tell
 /// what is left of it when it has to ask again.
@@ -161,6 +161,12 @@ impl Wait {
     /// The newest place that it has looked at.
     pub fn cursor(&self) -> Option<Cursor> {
         self.memory.borrow().cursor()
+    }
+
+    /// From where, and from which moment on, events count for it. It stays the same however often it has to be asked
+    /// again.
+    pub fn opened(&self) -> Option<Opened> {
+        self.memory.borrow().opened()
     }
 
     /// What is left of its time, by the client's clock. `None` before it is armed.

@@ -28,6 +28,8 @@ struct State {
     syncs: u64,
     /// Raised by each crash: what was opened before it is dead.
     life: u64,
+    /// The machine is down.
+    down: bool,
 }
 
 /// What is to go wrong.
@@ -40,6 +42,11 @@ pub struct Faults {
     pub sync_fails_after: Option<u64>,
     /// Once so many bytes were written, writes fail, the first of them midway.
     pub write_fails_after: Option<u64>,
+    /// Once it has synced so many times, the machine goes down when it is asked to sync: from then on nothing is
+    /// served until [`FaultyDisk::crash`].
+    pub dies_after_syncs: Option<u64>,
+    /// Syncs say that they are done, and bring nothing to the disk.
+    pub syncs_lie: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +82,29 @@ impl FaultyDisk {
         self.lock().syncs
     }
 
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.lock().used
+    }
+
+    /// Whether the machine has gone down.
+    pub fn is_down(&self) -> bool {
+        self.lock().down
+    }
+
+    /// The process is killed: what it had opened is dead, and what it wrote is as it left it, synced or not.
+    pub fn kill(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        state.faults = Faults::default();
+    }
+
     /// The machine goes down and comes up again: what was not synced may be gone, as the `coin` has it. Files
     /// that were open are dead.
     pub fn crash(&self, mut coin: impl FnMut() -> bool) {
         let mut state = self.lock();
         state.life += 1;
+        state.down = false;
         for change in std::mem::take(&mut state.changes) {
             if coin() {
                 change.apply(&mut state.durable_names);
@@ -146,7 +171,18 @@ impl State {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if self.down {
+            return Err(io::Error::other("the machine is down"));
+        }
         self.syncs += 1;
+        match &mut self.faults.dies_after_syncs {
+            Some(0) => {
+                self.down = true;
+                return Err(io::Error::other("the machine went down"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         match self.faults.sync_fails_after {
             Some(0) => Err(io::Error::other("the disk fails on purpose")),
             Some(left) => {
@@ -264,6 +300,9 @@ impl Disk for FaultyDisk {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.lock();
         state.sync()?;
+        if state.faults.syncs_lie {
+            return Ok(());
+        }
         state.changes.clear();
         state.durable_names = state.names.clone();
         Ok(())
@@ -277,7 +316,7 @@ impl Disk for FaultyDisk {
 impl FaultyFile {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.lock();
-        match state.life == self.life {
+        match state.life == self.life && !state.down {
             true => Ok(state),
             false => Err(io::Error::other("the machine went down since this file was opened")),
         }
@@ -314,6 +353,9 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state()?;
         let synced = state.sync();
+        if state.down || state.faults.syncs_lie {
+            return synced;
+        }
         let file = &mut state.files[self.number];
         file.dirty.clear();
         file.truncated = false;
