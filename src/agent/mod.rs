@@ -46,6 +46,7 @@ use crate::journal::consumers::Change;
 use crate::journal::folder::Folder;
 use crate::journal::log::{Log, Reads};
 use crate::journal::memory::MemoryJournal;
+use crate::journal::recovery::Hands;
 use crate::journal::store::WriteError;
 use crate::net::listen::{ListenError, Listener, Peer};
 use crate::net::serve::{self, serve};
@@ -221,16 +222,16 @@ impl Agent {
             }
             Some(LogGround { disk, boot_id, writer, lock }) => {
                 folder = lock;
+                let (reads, hands) = match writer {
+                    WriterGround::Thread => (Reads::Thread, Hands::Thread),
+                    WriterGround::Task { .. } => (Reads::InPlace, Hands::Own),
+                };
                 let Restored { store, mut ids, consumers, engine, before, next_opening } =
-                    restore::restore(&config, disk, &boot_id).map_err(LogError::from)?;
+                    restore::restore(&config, disk, &boot_id, hands).map_err(LogError::from)?;
                 let clock = Clock::start_at(wall, store.newest());
                 store.set_found(clock.now());
                 ids.set_found(clock.now());
                 let (segments, head) = (Arc::clone(store.segments()), store.next().before());
-                let reads = match writer {
-                    WriterGround::Thread => Reads::Thread,
-                    WriterGround::Task { .. } => Reads::InPlace,
-                };
                 let log = Arc::new(Log::on_disk(store.log_id(), segments, reads, head));
                 let sink = ToCore { core: inbox_sender.clone(), _alive: alive };
                 let journal = match writer {

@@ -17,9 +17,10 @@ use crate::journal::ids::Ids;
 use crate::journal::ids_file::Id;
 use crate::journal::note::{Note, What};
 use crate::journal::record::{Damaged, Raw, Record};
-use crate::journal::recovery::{Restore, Start};
+use crate::journal::recovery::{Hands, Restore, Start};
 use crate::journal::scan::StartError;
 use crate::journal::store::Store;
+use crate::plant::{self, Plant};
 
 /// A log on disk that cannot be used.
 #[derive(Debug, Error)]
@@ -54,12 +55,18 @@ struct Restoring {
 }
 
 /// Starts from the log on a disk. It reads all of it, and blocks meanwhile.
-pub(super) fn restore(config: &Config, disk: Arc<dyn Disk>, boot_id: &str) -> Result<Restored, StartError> {
+pub(super) fn restore(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    boot_id: &str,
+    hands: Hands,
+) -> Result<Restored, StartError> {
     let start = Start {
         sync: config.durability == Durability::Sync,
         retention: config.retention(),
         repair: config.repair.0,
         boot_id,
+        hands,
     };
     let mut restoring = Restoring {
         engine: Engine::new(LogId::random(), config.engine_limits()),
@@ -81,7 +88,7 @@ pub(super) fn restore(config: &Config, disk: Arc<dyn Disk>, boot_id: &str) -> Re
 
 impl Restore for Restoring {
     fn ids(&mut self, ids: &[Id]) {
-        for (id, digest, position) in ids {
+        for (id, digest, position) in ids.iter().filter(|_| !plant::is(Plant::IdsForgotten)) {
             self.ids.restore(*id, *digest, *position);
         }
     }
@@ -93,7 +100,7 @@ impl Restore for Restoring {
             match raw.decode()? {
                 Record::Event(record) => {
                     let entry = Entry::of(&record.event, raw.digest());
-                    if let Some(digest) = entry.digest {
+                    if let Some(digest) = entry.digest.filter(|_| !plant::is(Plant::IdsForgotten)) {
                         self.ids.restore(entry.id, digest, position);
                     }
                     self.engine.restore_event(position, &entry, received_at);

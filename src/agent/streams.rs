@@ -19,6 +19,7 @@ use crate::clock::Time;
 use crate::convert;
 use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome, UNREAD};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, WaitId};
+use crate::plant::{self, Plant};
 use crate::proto;
 use crate::proto::reason::Code as Reason;
 use crate::proto::wait_response::Message;
@@ -34,6 +35,10 @@ impl Streams {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn opening_of(&self, id: WaitId) -> Option<Opening> {
+        self.0.iter().map(|slot| *slot.key()).find(|(of, _)| *of == id).map(|(_, opening)| opening)
     }
 
     /// Puts what the engine says into its stream's place. A stream that has gone needs no telling.
@@ -251,6 +256,11 @@ impl Drop for WaitStream {
     fn drop(&mut self) {
         self.shared.streams.0.remove(&(self.slot.wait.id, self.opening));
         let ended = self.slot.lock().last.is_some();
+        if plant::is(Plant::LateClose)
+            && let Some(newer) = self.shared.streams.opening_of(self.slot.wait.id)
+        {
+            self.shared.send(Command::Close(newer));
+        }
         if !ended {
             // It carries the opening's number, so that it cannot end a newer one that comes before it.
             self.shared.send(Command::Close(self.opening));

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::clock::Time;
 use crate::event::{Cursor, Position, WaitId};
+use crate::plant::{self, Plant};
 
 /// Why a wait could not be opened.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -184,7 +185,7 @@ impl Engine {
         let head = self.index.head();
         let may_end = |cancelled: &index::Cancelled| cancelled.caller.may_act_for(wait.uid);
         let cancel = self.index.cancel_after(wait.opened.position, wait.instance, may_end);
-        if after < head {
+        if after < head && !plant::is(Plant::NoLook) {
             let hashes = wait.hashes.clone();
             for (key, event) in self.index.after(after, &hashes) {
                 if cancel.as_ref().is_some_and(|(position, _)| *position < event.position) {

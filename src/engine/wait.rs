@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{EventBrief, Opening};
 use crate::clock::Time;
 use crate::event::{Caller, Cursor, InstanceId, Key, KeyHash, Position, Status, WaitId};
+use crate::plant::{self, Plant};
 
 /// From where a wait looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,6 +403,9 @@ impl Opened {
     /// Whether an event was sent before the wait counts. One that came straight, after the opening, never
     /// was, whatever the clock says.
     fn is_stale(&self, event: &EventBrief) -> bool {
+        if plant::is(Plant::NothingStale) {
+            return false;
+        }
         if event.held_for.is_none() && event.position > self.position {
             return false;
         }

@@ -57,6 +57,16 @@ impl<E, C> Gathered<E, C> {
         verdicts
     }
 
+    /// Takes out what only repeats other events.
+    pub(super) fn take_duplicates(&mut self) -> Vec<Appended<E, C>> {
+        let duplicate = |verdict: &Verdict| matches!(verdict, Verdict::Duplicate(_));
+        let (duplicates, rest) =
+            self.decided.drain(..).partition(|decided| decided.verdicts.iter().all(duplicate));
+        self.decided = rest;
+        let duplicates: Vec<Decided<E, C>> = duplicates;
+        duplicates.into_iter().map(|decided| decided.commit(self.received_at)).collect()
+    }
+
     /// How many positions it takes.
     pub(super) fn count(&self) -> u32 {
         (self.next.0 - self.first.0) as u32

@@ -34,22 +34,52 @@ enum Job {
     RemoveIds(u64),
 }
 
+/// Who does the jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hands {
+    /// A thread, so that nobody waits.
+    Thread,
+    /// Whoever gives a job, at once: what happens then follows from what is given alone.
+    Own,
+}
+
 /// The thread, as the writer has it.
 pub(super) struct Keeper {
-    jobs: Option<Sender<Job>>,
-    laid_out: Receiver<io::Result<LaidOut>>,
-    thread: Option<JoinHandle<()>>,
+    at_work: AtWork,
     asked: bool,
 }
 
+enum AtWork {
+    Thread {
+        jobs: Option<Sender<Job>>,
+        laid_out: Receiver<io::Result<LaidOut>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    Own {
+        room: Room,
+        laid_out: Option<io::Result<LaidOut>>,
+    },
+}
+
 impl Keeper {
-    pub(super) fn start(disk: Arc<dyn Disk>, store_id: Uuid, spares: Vec<String>) -> io::Result<Self> {
-        let (jobs, todo) = channel();
-        let (done, laid_out) = channel();
+    pub(super) fn start(
+        disk: Arc<dyn Disk>,
+        store_id: Uuid,
+        spares: Vec<String>,
+        hands: Hands,
+    ) -> io::Result<Self> {
         let next_spare = spares.iter().filter_map(|name| segment::number_of(name, SPARE)).max().unwrap_or(0);
         let room = Room { disk, store_id, spares, next_spare, held: Vec::new() };
-        let thread = Builder::new().name("segments".to_owned()).spawn(move || room.run(&todo, &done))?;
-        Ok(Self { jobs: Some(jobs), laid_out, thread: Some(thread), asked: false })
+        let at_work = match hands {
+            Hands::Own => AtWork::Own { room, laid_out: None },
+            Hands::Thread => {
+                let ((jobs, todo), (done, laid_out)) = (channel(), channel());
+                let thread =
+                    Builder::new().name("segments".to_owned()).spawn(move || room.run(&todo, &done))?;
+                AtWork::Thread { jobs: Some(jobs), laid_out, thread: Some(thread) }
+            }
+        };
+        Ok(Self { at_work, asked: false })
     }
 
     /// Has a segment laid out, unless one already is.
@@ -62,25 +92,35 @@ impl Keeper {
     /// The segment that was asked for. Waits for it.
     pub(super) fn laid_out(&mut self) -> io::Result<LaidOut> {
         self.asked = false;
-        self.laid_out
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that lays segments out has ended")))
+        let ended = || io::Error::other("the thread that lays segments out has ended");
+        match &mut self.at_work {
+            AtWork::Thread { laid_out, .. } => laid_out.recv().unwrap_or_else(|_| Err(ended())),
+            AtWork::Own { laid_out, .. } => laid_out.take().unwrap_or_else(|| Err(ended())),
+        }
     }
 
     /// Writes down the ids of a segment, then uses its file for another or takes it away. Nobody waits for it.
-    pub(super) fn drop_segment(&self, segment: Arc<Segment>, ids: Vec<ids_file::Id>) {
+    pub(super) fn drop_segment(&mut self, segment: Arc<Segment>, ids: Vec<ids_file::Id>) {
         self.give(Job::Drop { segment, ids });
     }
 
     /// Takes away the ids of a segment that was dropped. Nobody waits for it.
-    pub(super) fn remove_ids(&self, segment: u64) {
+    pub(super) fn remove_ids(&mut self, segment: u64) {
         self.give(Job::RemoveIds(segment));
     }
 
-    fn give(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // If the thread has ended, the next segment is never laid out, which is told then.
-            let _ = jobs.send(job);
+    fn give(&mut self, job: Job) {
+        match &mut self.at_work {
+            AtWork::Thread { jobs: Some(jobs), .. } => {
+                // If the thread has ended, the next segment is never laid out, which is told then.
+                let _ = jobs.send(job);
+            }
+            AtWork::Thread { jobs: None, .. } => {}
+            AtWork::Own { room, laid_out } => {
+                if let Some(done) = room.work(job) {
+                    *laid_out = Some(done);
+                }
+            }
         }
     }
 }
@@ -88,9 +128,14 @@ impl Keeper {
 impl Drop for Keeper {
     /// Waits until all is done that it was given.
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        match &mut self.at_work {
+            AtWork::Thread { jobs, thread, .. } => {
+                *jobs = None;
+                if let Some(thread) = thread.take() {
+                    let _ = thread.join();
+                }
+            }
+            AtWork::Own { room, .. } => room.let_go(),
         }
     }
 }
@@ -107,21 +152,27 @@ struct Room {
 impl Room {
     fn run(mut self, todo: &Receiver<Job>, done: &Sender<io::Result<LaidOut>>) {
         for job in todo {
-            match job {
-                Job::LayOut { number, capacity } => {
-                    self.let_go();
-                    let laid_out = self.lay_out(number, capacity);
-                    let _ = done.send(laid_out);
-                }
-                Job::Drop { segment, ids } => {
-                    self.keep_ids(segment.number, ids);
-                    self.retire(segment);
-                    self.let_go();
-                }
-                Job::RemoveIds(segment) => self.remove(&ids_file::name(segment)),
+            if let Some(laid_out) = self.work(job) {
+                let _ = done.send(laid_out);
             }
         }
         self.let_go();
+    }
+
+    fn work(&mut self, job: Job) -> Option<io::Result<LaidOut>> {
+        match job {
+            Job::LayOut { number, capacity } => {
+                self.let_go();
+                return Some(self.lay_out(number, capacity));
+            }
+            Job::Drop { segment, ids } => {
+                self.keep_ids(segment.number, ids);
+                self.retire(segment);
+                self.let_go();
+            }
+            Job::RemoveIds(segment) => self.remove(&ids_file::name(segment)),
+        }
+        None
     }
 
     fn keep_ids(&self, number: u64, ids: Vec<ids_file::Id>) {

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::disk::{Disk, DiskFile};
 use super::ids_file::{self, Id};
+pub use super::keeper::Hands;
 use super::keeper::{Keeper, SPARE};
 use super::meta::{self, BadMeta, Meta};
 use super::record::Damaged;
@@ -32,6 +33,8 @@ pub struct Start<'a> {
     pub repair: bool,
     /// The machine's boot: another one after `os` without a clean stop, and the newest may be lost.
     pub boot_id: &'a str,
+    /// Who lays segments out and takes them away.
+    pub hands: Hands,
 }
 
 /// What of a log is shown to whoever keeps its state in memory, as it was written.
@@ -122,7 +125,7 @@ impl Store {
 
         let next = if renewed { Position(end.next.0 + end.bytes / LEAST_RECORD) } else { end.next };
         let end = End { next, number: end.number.max(1), ..end };
-        let mut store = go_on(disk, meta, start.retention, &segments, last, &end)?;
+        let mut store = go_on(disk, meta, start, &segments, last, &end)?;
         store.ids_files = ids_files;
         store.begun = Some(before_last);
         Ok(Started { store, renewed })
@@ -133,15 +136,16 @@ impl Store {
 fn go_on(
     disk: Arc<dyn Disk>,
     meta: Meta,
-    retention: Retention,
+    start: &Start<'_>,
     segments: &VecDeque<Arc<Segment>>,
     last: Option<(BatchHeader, Vec<u8>)>,
     end: &End,
 ) -> Result<Store, StartError> {
     let number = end.newest_segment + 1;
+    let retention = start.retention;
     let io = |error| StartError::Io { file: disk.path(&segment::name(number)), error };
     let spares = numbers(&*disk, SPARE)?.into_iter().map(|number| format!("{number:020}{SPARE}")).collect();
-    let mut keeper = Keeper::start(Arc::clone(&disk), meta.store_id, spares).map_err(io)?;
+    let mut keeper = Keeper::start(Arc::clone(&disk), meta.store_id, spares, start.hands).map_err(io)?;
     let needed = last.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64).max(retention.segment_bytes());
     keeper.lay_out(number, SEGMENT_HEADER as u64 + needed);
     let laid_out = keeper.laid_out().map_err(io)?;

@@ -20,6 +20,7 @@ use super::segment::{self, BATCH_HEADER, BatchHeader, SEGMENT_HEADER, span};
 use super::segments::{Segment, Segments};
 use crate::clock::Time;
 use crate::event::{LogId, Position};
+use crate::plant::{self, Plant};
 
 /// A batch was not written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -237,6 +238,9 @@ impl Store {
         batch.seal(&mut self.batch, self.current.secret);
         self.batch.resize(span as usize, 0);
         let (file, offset) = (&self.current.file, self.current.used());
+        if plant::is(Plant::AnswerBeforeSync) {
+            let _ = file.sync();
+        }
         if let Err(error) = file.write_at(&self.batch, offset) {
             // Its header gone, nothing of it is a batch.
             let cut = file.write_at(&[0; BATCH_HEADER], offset).and_then(|()| file.sync());
@@ -246,6 +250,7 @@ impl Store {
             });
         }
         if self.sync
+            && !plant::is(Plant::AnswerBeforeSync)
             && let Err(error) = file.sync()
         {
             return Err(self.failure(&segment::name(self.current.number), &error));

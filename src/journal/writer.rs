@@ -26,6 +26,7 @@ use super::store::{Store, WriteError};
 use super::{Append, Appended};
 use crate::clock::{Clock, Time};
 use crate::event::Position;
+use crate::plant::{self, Plant};
 
 /// A batch is closed once its records come to so many bytes.
 const ENOUGH: usize = 1024 * 1024;
@@ -305,6 +306,9 @@ impl<S> Thread<S> {
                 break;
             }
         }
+        if plant::is(Plant::DuplicateBeforeSync) {
+            self.hand_on(gathered.take_duplicates());
+        }
         Turn { gathered, last_word }
     }
 
@@ -342,7 +346,10 @@ impl<S> Thread<S> {
     fn change(&mut self, now: Time, change: Change) {
         let mut notes = Vec::new();
         let deferred = self.consumers.apply(now, self.reach(), change, &mut notes);
-        self.deferred.extend(deferred);
+        match deferred {
+            Some(deferred) if plant::is(Plant::AckBeforeSync) => deferred.done(),
+            deferred => self.deferred.extend(deferred),
+        }
         match self.deferred.is_empty() {
             true => notes.into_iter().for_each(|what| self.note(now, what)),
             false => notes.into_iter().for_each(|what| Note::put(what, &mut self.deferred_notes)),

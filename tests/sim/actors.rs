@@ -79,12 +79,22 @@ impl World {
     }
 }
 
+/// An event that nobody waits for.
+pub(crate) fn of_nobody() -> Event {
+    Event {
+        instance_uuid: "00000000-0000-0000-0000-000000000001".into(),
+        name: "is-it-well".into(),
+        ..Event::default()
+    }
+}
+
 /// Sends events, and each again until it is acknowledged.
 pub(crate) async fn sender(world: World, who: usize, mut chance: Chance) {
     let channels = [world.client(Port::Tcp), world.client(Port::Tcp)];
     let piped = chance.percent(30);
+    let longest_pause = if chance.percent(40) { 6_000 } else { 700 };
     while !world.is_over() {
-        sleep(chance.millis(0, 700)).await;
+        sleep(chance.millis(0, longest_pause)).await;
         let batch: Vec<Event> = (0..1 + chance.below(4)).map(|_| world.event(&mut chance)).collect();
         let twice = chance.percent(25);
         let patience = chance.millis(300, 3_000);

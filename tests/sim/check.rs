@@ -136,7 +136,8 @@ fn implied(log: &Log, waited: &Waited, up_to: u64) -> Implied {
     // Of a look back only the moment is known: from the first event received then.
     let after = waited.after.unwrap_or_else(|| {
         let first = log.iter().find(|(_, kept)| Some(since_1970(kept.received_at)) >= counts_from);
-        first.map_or(waited.opened.position, |(position, _)| position - 1)
+        let opened = waited.opened.position;
+        first.map_or(opened, |(position, _)| opened.min(position - 1))
     });
     let mut keys = vec![(KeyState::Open, None); waited.keys.len()];
     let opened = waited.opened.position;

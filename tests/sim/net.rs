@@ -124,7 +124,7 @@ impl Net {
             if !chance.percent(40) {
                 return true;
             }
-            match chance.below(3) {
+            match chance.below(4) {
                 0 => {
                     for half in [&link.to_agent, &link.to_client] {
                         let mut way = half.lock();
@@ -133,6 +133,14 @@ impl Net {
                     }
                 }
                 1 => link.to_agent.lock().silent = true,
+                2 => {
+                    // The client knows it at once, the agent only by its silence.
+                    link.to_agent.lock().silent = true;
+                    let mut way = link.to_client.lock();
+                    (way.silent, way.reset) = (true, true);
+                    way.queue.clear();
+                    way.wake();
+                }
                 _ => link.to_client.lock().silent = true,
             }
             false

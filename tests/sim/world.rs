@@ -16,6 +16,7 @@ use wakeful::event::InstanceId;
 use wakeful::journal::disk::faulty::{Faults, FaultyDisk};
 use wakeful::plant::{self, Plant};
 use wakeful::proto::GetStatusRequest;
+use wakeful::proto::reason::Code as Reason;
 
 use crate::actors::{self, World};
 use crate::chance::Chance;
@@ -66,21 +67,17 @@ impl Machine {
             let dies = self.chance.percent(15).then(|| self.chance.below(8));
             let syncs_lie = plant::is(Plant::ServeBeforeSync);
             self.faults(Faults { dies_after_syncs: dies, syncs_lie, ..Faults::default() });
-            match self.try_start().await {
-                Ok(()) => break,
-                Err(error) if self.disk.is_down() => {
-                    self.tell(format_args!("the machine went down in the start: {error}"));
+            let started = self.try_start().await;
+            match (started, self.disk.is_down()) {
+                (Ok(()), false) => return self.faults(Faults::default()),
+                (Err(error), false) => {
+                    return self.history.wrong(format!("the agent does not start: {error}"));
+                }
+                (ended, true) => {
+                    self.tell(format_args!("the machine went down in the start: {ended:?}"));
                     self.power_cycle().await;
                 }
-                Err(error) => {
-                    // Tried once more all the same: the world is to come to its end.
-                    self.history.wrong(format!("the agent does not start: {error}"));
-                    return;
-                }
             }
-        }
-        if !self.disk.is_down() {
-            self.faults(Faults::default());
         }
     }
 
@@ -166,6 +163,18 @@ impl Machine {
         }
         self.net.agent_is_gone(true);
         self.disk.kill();
+    }
+
+    /// What an operator does for an agent that says that its log is not written any longer until it is started anew.
+    async fn see_to_the_agent(&mut self) {
+        let client = Client::over(self.net.channel(Port::Tcp), "127.0.0.1:1".parse().expect("an address"));
+        let asked = timeout(Duration::from_secs(5), client.send([actors::of_nobody()])).await;
+        if let Ok(Err(error)) = asked
+            && error.reason() == Some(Reason::LogFailed)
+        {
+            self.stop().await;
+            self.start().await;
+        }
     }
 
     /// Something goes wrong.
@@ -285,6 +294,7 @@ pub(crate) async fn live(seed: u64, clock: Clock) -> Seen {
     }
     machine.tell(format_args!("nothing goes wrong from now on"));
     net.set_delay(1);
+    machine.see_to_the_agent().await;
     over.send_replace(true);
     let all_done = async |what: &str, tasks: &mut JoinSet<()>| {
         let ended = timeout(CALM, async {

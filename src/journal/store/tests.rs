@@ -5,7 +5,7 @@ use super::super::events::Events;
 use super::super::ids_file::Id;
 use super::super::log::ReadError;
 use super::super::record::Damaged;
-use super::super::recovery::{Restore, Start};
+use super::super::recovery::{Hands, Restore, Start};
 use super::super::scan::StartError;
 use super::*;
 use crate::event::{Event, EventId, InstanceId, KeyRef};
@@ -46,7 +46,8 @@ fn start_with(disk: &FaultyDisk, start: &Start<'_>) -> Result<(Store, Seen, bool
     Ok((started.store, seen, started.renewed))
 }
 
-const SYNC: Start<'static> = Start { sync: true, retention: RETENTION, repair: false, boot_id: "one" };
+const SYNC: Start<'static> =
+    Start { sync: true, retention: RETENTION, repair: false, boot_id: "one", hands: Hands::Thread };
 
 fn start(disk: &FaultyDisk) -> (Store, Seen) {
     let (store, seen, renewed) = start_with(disk, &SYNC).expect("a log to start from");
