@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::{Stream, StreamExt};
-use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use wakeful::config::Options;
+use wakeful::net::flag::Flag;
 use wakeful::net::listen;
 use wakeful::net::serve::{Bounds, serve};
 use wakeful::proto;
@@ -33,9 +33,9 @@ pub(crate) fn run() -> Result<()> {
         let message = usize::try_from(config.max_message.0)?;
         let receiver = EventReceiverServer::new(Noop(Arc::new(Log::default())));
         let routes = Routes::new(receiver.max_decoding_message_size(message)).prepare();
-        let stop = watch::Sender::new(false);
+        let stop = Flag::default();
         let open = Arc::new(AtomicUsize::new(0));
-        serve(listener, routes, Bounds::from(&config), open, stop.subscribe(), Duration::ZERO).await;
+        serve(listener, routes, Bounds::from(&config), open, stop.clone(), Duration::ZERO).await;
         Ok(())
     })
 }

@@ -48,6 +48,7 @@ use crate::journal::log::{Log, Reads};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::recovery::Hands;
 use crate::journal::store::WriteError;
+use crate::net::flag::Flag;
 use crate::net::listen::{ListenError, Listener, Peer};
 use crate::net::serve::{self, serve};
 use crate::net::wire::service::event_receiver_server::EventReceiverServer;
@@ -89,7 +90,10 @@ struct Shared {
     handed_over: AtomicUsize,
     rejected: AtomicU64,
     connections: Arc<AtomicUsize>,
-    phase: watch::Sender<Phase>,
+    /// New waits are refused.
+    draining: Flag,
+    /// All is refused.
+    stopping: Flag,
 }
 
 impl Shared {
@@ -126,16 +130,16 @@ impl Shared {
     }
 
     fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        match (self.stopping.is_raised(), self.draining.is_raised()) {
+            (true, _) => Phase::Stopping,
+            (false, true) => Phase::Draining,
+            (false, false) => Phase::Running,
+        }
     }
 
     /// Ready once all is refused.
     fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut phase = self.phase.subscribe();
-        async move {
-            // It cannot fail: whoever holds the other end says so before it goes.
-            let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
-        }
+        self.stopping.clone().raised()
     }
 }
 
@@ -185,7 +189,7 @@ pub struct Agent {
     /// Ready once the journal's thread has ended, if there is one.
     journal_ended: Option<oneshot::Receiver<Infallible>>,
     listeners: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    stop: Flag,
     _folder: Option<Folder>,
 }
 
@@ -261,7 +265,8 @@ impl Agent {
             handed_over: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             connections: Arc::new(AtomicUsize::new(0)),
-            phase: watch::Sender::new(Phase::Running),
+            draining: Flag::default(),
+            stopping: Flag::default(),
             config,
         });
         let core = tokio::spawn(Core::new(Arc::clone(&shared), memory, engine).run(inbox));
@@ -285,8 +290,8 @@ impl Agent {
         let everyones = reflection::add(everyones, &SERVICES[1..2])?.prepare();
         let drivers = reflection::add(drivers, &SERVICES[1..])?.prepare();
 
-        let stop = watch::Sender::new(false);
-        let stopped = || stop.subscribe();
+        let stop = Flag::default();
+        let stopped = || stop.clone();
         let open = || Arc::clone(&shared.connections);
         let listeners = vec![
             tokio::spawn(serve(tcp, everyones, bounds, open(), stopped(), LAST_WORDS)),
@@ -336,7 +341,7 @@ impl Agent {
             () = shutdown => {}
         }
         info!(open_waits = self.shared.streams.len(), "told to stop");
-        self.shared.phase.send_replace(Phase::Draining);
+        self.shared.draining.raise();
         self.health.set_service_status("wakeful.v1.Waits", ServingStatus::NotServing).await;
         let drained = timeout(self.shared.config.drain_timeout.0, async {
             while self.shared.streams.len() > 0 {
@@ -347,7 +352,7 @@ impl Agent {
             info!(open_waits = self.shared.streams.len(), "waits are still open");
         }
 
-        self.shared.phase.send_replace(Phase::Stopping);
+        self.shared.stopping.raise();
         for service in SERVICES {
             self.health.set_service_status(service, ServingStatus::NotServing).await;
         }
@@ -359,7 +364,7 @@ impl Agent {
         if let Some(journal) = &self.shared.journal {
             journal.close().await;
         }
-        self.stop.send_replace(true);
+        self.stop.raise();
         for listener in self.listeners {
             let _ = listener.await;
         }

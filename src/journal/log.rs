@@ -4,11 +4,13 @@
 //! to clone a few handles, and a segment that was dropped lives on while a reader holds its blocks.
 
 use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
 use super::record::{Damaged, Raw};
@@ -64,7 +66,9 @@ pub enum ReadError {
 pub struct Log {
     id: LogId,
     source: Source,
-    head: watch::Sender<Position>,
+    head: AtomicU64,
+    /// Tells those that wait that the head has moved.
+    moved: Notify,
 }
 
 /// Where its blocks are.
@@ -94,12 +98,17 @@ impl Log {
     /// An empty log in memory.
     pub fn new(id: LogId) -> Self {
         let blocks = Blocks { blocks: VecDeque::new(), oldest: Position(1) };
-        Self { id, source: Source::Memory(RwLock::new(blocks)), head: watch::Sender::new(Position(0)) }
+        Self {
+            id,
+            source: Source::Memory(RwLock::new(blocks)),
+            head: AtomicU64::new(0),
+            moved: Notify::new(),
+        }
     }
 
     /// A log on disk, up to its head.
     pub fn on_disk(id: LogId, segments: Arc<Segments>, reads: Reads, head: Position) -> Self {
-        Self { id, source: Source::Disk(segments, reads), head: watch::Sender::new(head) }
+        Self { id, source: Source::Disk(segments, reads), head: AtomicU64::new(head.0), moved: Notify::new() }
     }
 
     /// Which log it is.
@@ -109,7 +118,7 @@ impl Log {
 
     /// The newest committed position.
     pub fn head(&self) -> Position {
-        *self.head.borrow()
+        Position(self.head.load(Ordering::Acquire))
     }
 
     /// The oldest position kept; the head's next if none is.
@@ -125,9 +134,18 @@ impl Log {
         Cursor { log_id: self.id, position }
     }
 
-    /// Tells when the head moves.
-    pub fn watch_head(&self) -> watch::Receiver<Position> {
-        self.head.subscribe()
+    /// Ready once the head is past a place.
+    pub async fn past(&self, at: Position) {
+        let mut moved = pin!(self.moved.notified());
+        loop {
+            // Before the head is looked at, so that no move is missed in between.
+            moved.as_mut().enable();
+            if self.head() > at {
+                return;
+            }
+            moved.as_mut().await;
+            moved.set(self.moved.notified());
+        }
     }
 
     /// Some committed blocks in their order, from the one on that holds the record after `after`; none at the
@@ -171,7 +189,9 @@ impl Log {
 
     /// Moves the head: readers see what is up to it.
     pub fn publish(&self, head: Position) {
-        self.head.send_if_modified(|old| std::mem::replace(old, head) != head);
+        if self.head.swap(head.0, Ordering::AcqRel) != head.0 {
+            self.moved.notify_waiters();
+        }
     }
 
     /// Drops what is before `oldest` from a log in memory.

@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod codec;
+pub mod flag;
 pub mod listen;
 mod refuse;
 pub mod serve;

@@ -10,13 +10,14 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
 use super::call::Calls;
+use super::flag::Flag;
 use super::listen::Listener;
 use super::refuse::refuse;
 use crate::config::Config;
@@ -69,20 +70,20 @@ impl From<&Config> for Bounds {
     }
 }
 
-/// Serves a listener's connections until `stop` turns true, then lets the calls on them end, for `grace` at
+/// Serves a listener's connections until `stop` is raised, then lets the calls on them end, for `grace` at
 /// most. `open` counts the connections.
 pub async fn serve(
     listener: impl Listener,
     routes: Routes,
     bounds: Bounds,
     open: Arc<AtomicUsize>,
-    stop: watch::Receiver<bool>,
+    stop: Flag,
     grace: Duration,
 ) {
     let permits = Arc::new(Semaphore::new(bounds.connections));
     let farewells = Arc::new(Semaphore::new(FAREWELLS));
     let mut connections = JoinSet::new();
-    let mut stopped = pin!(stop.clone().wait_for_true());
+    let mut stopped = pin!(stop.clone().raised());
     let mut refusing = false;
     loop {
         let accepted = tokio::select! {
@@ -129,23 +130,11 @@ pub async fn serve(
     connections.shutdown().await;
 }
 
-/// Waits for a flag to be raised.
-pub trait WaitForTrue {
-    /// Ready once the flag is true, or can no longer become so.
-    fn wait_for_true(self) -> impl Future<Output = ()> + Send;
-}
-
-impl WaitForTrue for watch::Receiver<bool> {
-    async fn wait_for_true(mut self) {
-        let _ = self.wait_for(|raised| *raised).await;
-    }
-}
-
 async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: Io,
     calls: Calls,
     bounds: Bounds,
-    stop: watch::Receiver<bool>,
+    stop: Flag,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let received = Arc::new(AtomicUsize::new(0));
     let io = TokioIo::new(Counting { io, received: Arc::clone(&received) });
@@ -164,7 +153,7 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .auto_date_header(false);
     let mut serving = pin!(server.serve_connection(io, calls));
 
-    let mut stopping = pin!(stop.wait_for_true());
+    let mut stopping = pin!(stop.raised());
     let spoken = tokio::select! {
         spoken = timeout(bounds.first_byte_timeout, serving.as_mut()) => spoken,
         () = stopping.as_mut() => {

@@ -65,7 +65,6 @@ async fn follow(
     mut name: Option<&mut impl Named>,
     sender: &Sender<Result<proto::WatchResponse, Status>>,
 ) -> Result<(), Refusal> {
-    let mut head = scan.log().watch_head();
     let mut ready = Vec::new();
     let cursor_only =
         |scan: &Scan| proto::WatchResponse { cursor: Some(convert::to_cursor(scan.cursor())), event: None };
@@ -79,7 +78,6 @@ async fn follow(
     says.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sent = Position(0);
     loop {
-        head.mark_unchanged();
         let log = std::sync::Arc::clone(scan.log());
         let step = scan
             .step(|found| {
@@ -101,8 +99,7 @@ async fn follow(
         let more = async {
             match step {
                 Step::Moved | Step::Enough => yield_now().await,
-                // It can fail only when the log has gone, and this reader with it.
-                Step::AtHead => drop(head.changed().await),
+                Step::AtHead => log.past(scan.at()).await,
             }
         };
         // The cadence does not depend on whether the log moves: a filter may let nothing of it through.

@@ -32,8 +32,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn client(&self, port: Port) -> Client {
-        Client::over(self.net.channel(port), "127.0.0.1:1".parse().expect("an address"))
+    fn client(&self, port: Port, chance: &mut Chance) -> Client {
+        Client::over(self.net.channel(port, chance.fork()), "127.0.0.1:1".parse().expect("an address"))
     }
 
     fn is_over(&self) -> bool {
@@ -90,7 +90,7 @@ pub(crate) fn of_nobody() -> Event {
 
 /// Sends events, and each again until it is acknowledged.
 pub(crate) async fn sender(world: World, who: usize, mut chance: Chance) {
-    let channels = [world.client(Port::Tcp), world.client(Port::Tcp)];
+    let channels = [world.client(Port::Tcp, &mut chance), world.client(Port::Tcp, &mut chance)];
     let piped = chance.percent(30);
     let longest_pause = if chance.percent(40) { 6_000 } else { 700 };
     while !world.is_over() {
@@ -147,7 +147,7 @@ async fn send_piped(client: &Client, batch: &[Event]) -> Result<Vec<proto::Dispa
 
 /// An event that completes each key of each instance, so that whatever still waits has its answer.
 pub(crate) async fn send_the_last(world: World, mut chance: Chance) {
-    let client = world.client(Port::Tcp);
+    let client = world.client(Port::Tcp, &mut chance);
     for instance in &world.instances {
         for (name, tag) in NAMES.into_iter().flat_map(|name| TAGS.map(|tag| (name, tag))) {
             let event = Event {
@@ -170,7 +170,7 @@ pub(crate) async fn send_the_last(world: World, mut chance: Chance) {
 
 /// Opens waits one after the other, and waits for their outcomes.
 pub(crate) async fn driver(world: World, who: usize, mut chance: Chance) {
-    let client = world.client(Port::Unix);
+    let client = world.client(Port::Unix, &mut chance);
     let mut last: Option<Cursor> = None;
     for number in 0.. {
         sleep(chance.millis(0, 500)).await;
@@ -294,7 +294,7 @@ fn some_names(chance: &mut Chance) -> Vec<String> {
 
 /// Watches the log, and goes on from its last cursor whenever its stream ends.
 pub(crate) async fn watcher(world: World, who: usize, mut chance: Chance) {
-    let client = world.client(Port::Unix);
+    let client = world.client(Port::Unix, &mut chance);
     let names = some_names(&mut chance);
     let mut cursor: Option<proto::Cursor> = None;
     world.history.see().watches.push(Watched { names: names.clone(), ..Watched::default() });
@@ -324,7 +324,7 @@ pub(crate) async fn watcher(world: World, who: usize, mut chance: Chance) {
 
 /// Works off what it is sent, and acknowledges it, most of the time.
 pub(crate) async fn consumer(world: World, name: String, mut chance: Chance) {
-    let client = world.client(Port::Unix);
+    let client = world.client(Port::Unix, &mut chance);
     let names = some_names(&mut chance);
     let first = Consumed { names: names.clone(), ..Consumed::default() };
     world.history.see().consumers.insert(name.clone(), first);
@@ -388,7 +388,7 @@ pub(crate) async fn consumer(world: World, name: String, mut chance: Chance) {
 
 /// Cancels an instance now and then.
 pub(crate) async fn operator(world: World, mut chance: Chance) {
-    let client = world.client(Port::Unix);
+    let client = world.client(Port::Unix, &mut chance);
     while !world.is_over() {
         sleep(chance.millis(1_000, 15_000)).await;
         let request = proto::CancelInstanceRequest {

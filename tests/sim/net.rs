@@ -148,15 +148,11 @@ impl Net {
     }
 
     /// A new connection.
-    pub(crate) async fn connect(self, port: Port) -> io::Result<Pipe> {
-        let delay = {
-            let mut state = self.lock();
-            let most = state.delay;
-            Duration::from_millis(state.chance.below(most + 1))
-        };
-        sleep(delay).await;
+    async fn connect(self, port: Port, mut chance: Chance) -> io::Result<Pipe> {
+        let most = self.lock().delay;
+        sleep(chance.millis(0, most)).await;
         let mut state = self.lock();
-        let halves = (state.half(), state.half());
+        let halves = (state.half(chance.fork()), state.half(chance.fork()));
         let (to_agent, to_client) = (Arc::new(halves.0), Arc::new(halves.1));
         let here = Pipe::new(Arc::clone(&to_client), Arc::clone(&to_agent));
         let there = Pipe::new(Arc::clone(&to_agent), Arc::clone(&to_client));
@@ -172,11 +168,11 @@ impl Net {
     }
 
     /// A channel to the agent, whichever there is, that finds out within seconds that it has gone silent.
-    pub(crate) fn channel(&self, port: Port) -> Channel {
-        let net = self.clone();
+    pub(crate) fn channel(&self, port: Port, chance: Chance) -> Channel {
+        let (net, chance) = (self.clone(), Arc::new(Mutex::new(chance)));
         let connect = move |_| {
-            let net = net.clone();
-            async move { net.connect(port).await.map(TokioIo::new) }
+            let (net, chance) = (net.clone(), chance.lock().expect("no panic while it is held").fork());
+            async move { net.connect(port, chance).await.map(TokioIo::new) }
         };
         Endpoint::from_static("http://agent")
             .http2_keep_alive_interval(Duration::from_secs(2))
@@ -191,9 +187,9 @@ impl Net {
 }
 
 impl State {
-    fn half(&mut self) -> Half {
+    fn half(&self, chance: Chance) -> Half {
         let way = Way {
-            chance: self.chance.fork(),
+            chance,
             delay: self.delay,
             queue: VecDeque::new(),
             bytes: 0,

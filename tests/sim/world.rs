@@ -167,7 +167,10 @@ impl Machine {
 
     /// What an operator does for an agent that says that its log is not written any longer until it is started anew.
     async fn see_to_the_agent(&mut self) {
-        let client = Client::over(self.net.channel(Port::Tcp), "127.0.0.1:1".parse().expect("an address"));
+        let client = Client::over(
+            self.net.channel(Port::Tcp, self.chance.fork()),
+            "127.0.0.1:1".parse().expect("an address"),
+        );
         let asked = timeout(Duration::from_secs(5), client.send([actors::of_nobody()])).await;
         if let Ok(Err(error)) = asked
             && error.reason() == Some(Reason::LogFailed)
@@ -309,12 +312,17 @@ pub(crate) async fn live(seed: u64, clock: Clock) -> Seen {
         }
     };
     all_done("sender", &mut senders).await;
-    senders.spawn(actors::send_the_last(world.clone(), chance.fork()));
-    all_done("sender", &mut senders).await;
+    // Twice, for a wait that was just being opened.
+    for _ in 0..2 {
+        senders.spawn(actors::send_the_last(world.clone(), chance.fork()));
+        all_done("sender", &mut senders).await;
+        sleep(CALM / 4).await;
+    }
     all_done("driver", &mut drivers).await;
     // As long as a silent connection of a reader may take to be found out, and to work off what is left.
     sleep(CALM).await;
-    let client = Client::over(net.channel(Port::Unix), "127.0.0.1:1".parse().expect("an address"));
+    let client =
+        Client::over(net.channel(Port::Unix, chance.fork()), "127.0.0.1:1".parse().expect("an address"));
     match client.inspector().get_status(GetStatusRequest {}).await {
         Ok(status) if status.get_ref().open_waits == 0 => {}
         Ok(status) => history.wrong(format!("{} waits are left open", status.get_ref().open_waits)),
