@@ -44,6 +44,12 @@ impl Ended {
         }
     }
 
+    /// All of them, in the order of their end.
+    #[cfg(test)]
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &WaitView> {
+        self.waits.iter()
+    }
+
     pub(super) fn expire(&mut self, now: Time) {
         let horizon = now.minus(self.limits.ended_age);
         let old = |wait: &WaitView| wait.ended.as_ref().is_some_and(|(_, at)| *at < horizon);

@@ -1,4 +1,4 @@
-//! Random lists of operations, on the engine with its log in memory and on the model: both must say the same
+//! Random lists of operations, crashes and starts among them, on the engine with its log in memory and on the model: both must say the same
 //! of everything.
 //!
 //! `PROPTEST_CASES` sets how many lists. The seed of one that fails is kept under `proptest-regressions/`,
@@ -78,6 +78,7 @@ enum Op {
         stream: usize,
     },
     Retain,
+    Crash,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +164,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Tick),
         1 => (0..64usize).prop_map(|stream| Op::Close { stream }),
         1 => Just(Op::Retain),
+        1 => Just(Op::Crash),
     ]
 }
 
@@ -319,6 +321,7 @@ impl Both {
                 }
             }
             Op::Retain => self.retain()?,
+            Op::Crash => self.crash(),
         }
         Ok(())
     }
@@ -371,6 +374,19 @@ impl Both {
         self.model.close(self.world.now, opening);
     }
 
+    fn crash(&mut self) {
+        for story in self.model.open_waits() {
+            self.model.close(self.world.now, story.opening);
+        }
+        for handed in self.queue.drain(..) {
+            match handed {
+                Handed::Events(verdicts) => drop(self.model.hand_over(&verdicts)),
+                Handed::Cancel(position) => drop(self.model.hand_over_cancel(position)),
+            }
+        }
+        self.world.crash();
+    }
+
     fn retain(&mut self) -> Result<(), TestCaseError> {
         self.hand_over()?;
         let pinned = self.world.engine.pinned();
@@ -391,9 +407,9 @@ impl Both {
     }
 
     fn compare(&mut self) -> Result<(), TestCaseError> {
-        let (engine, model) = (&mut self.world.engine, &self.model);
+        let (counts, engine, model) = (self.world.counts(), &mut self.world.engine, &self.model);
         engine.assert_whole();
-        prop_assert_eq!(engine.counts(), model.counts());
+        prop_assert_eq!(counts, model.counts());
         prop_assert_eq!(engine.pinned(), model.pinned());
         let (wake, due) = (engine.next_wake(), model.next_due());
         prop_assert!(

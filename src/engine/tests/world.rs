@@ -1,20 +1,24 @@
 //! What the tests play with: a log in memory, an engine, the time that it is, and what each stream was told.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::convert::ended::{from_note, to_note};
 use crate::engine::{
     Answer, Ask, Disposition, Effect, Engine, FailurePolicy, KeyState, Kind, Limits, OpenError, Opened,
-    Opening, Outcome, Resume, Start, WaitError,
+    Opening, Outcome, Resume, Start, WaitCounts, WaitError,
 };
 use crate::event::{
     Caller, CancelInstance, Cursor, Event, EventId, InstanceId, Key, KeyRef, Position, Status, WaitId,
 };
-use crate::journal::events::Events;
+use crate::journal::events::{Entry, Events};
 use crate::journal::memory::MemoryJournal;
+use crate::journal::record::Record;
 use crate::journal::retention::Retention;
 use crate::journal::{Committed, Verdict};
 
@@ -130,6 +134,8 @@ pub(super) struct World {
     asked: BTreeMap<Opening, Ask>,
     told: BTreeMap<Opening, Vec<Effect>>,
     openings: u64,
+    /// What was counted by the engines before this one.
+    counted: WaitCounts,
 }
 
 impl World {
@@ -147,6 +153,7 @@ impl World {
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
             openings: 0,
+            counted: WaitCounts::default(),
         }
     }
 
@@ -276,6 +283,55 @@ impl World {
         let mut out = Vec::new();
         self.engine.stop(self.now, true, &mut out);
         self.tell(out);
+    }
+
+    /// The agent is killed and started anew: what is left is the log, and the notes of the waits that had ended.
+    /// What was accepted and not yet handed over is in the log.
+    pub(super) fn crash(&mut self) {
+        self.counted = self.counts();
+        self.counted.closed += self.engine.open_waits() as u64;
+        self.queue.clear();
+        let log = Arc::clone(self.journal.log());
+        let mut engine = Engine::new(log.id(), self.engine.limits);
+        let before = self.engine.index.received_at(log.oldest().before());
+        let mut at = log.oldest().before();
+        while at < log.head() {
+            let blocks = log.read(at).now_or_never().expect("it is in memory").expect("it is kept");
+            for record in blocks.iter().flat_map(|block| block.records(at)) {
+                let (position, raw) = record.expect("a record");
+                match raw.decode().expect("a record") {
+                    Record::Event(record) => {
+                        let entry = Entry::of(&record.event, raw.digest());
+                        engine.restore_event(position, &entry, record.received_at);
+                    }
+                    Record::CancelInstance(record) => {
+                        let (instance, caller, why) = (record.instance, record.caller, record.why.to_owned());
+                        let cancel = CancelInstance { instance, caller, why };
+                        engine.restore_cancel(position, &cancel, record.received_at);
+                    }
+                }
+            }
+            at = blocks.back().expect("it is not at the head").last();
+        }
+        for wait in self.engine.ended.in_order() {
+            let note = to_note(wait).expect("it has ended");
+            engine.restore_ended(from_note(note).expect("a whole note"));
+        }
+        engine.restored(log.id(), log.oldest(), log.head(), before);
+        self.engine = engine;
+    }
+
+    /// What all engines together have counted.
+    pub(super) fn counts(&self) -> WaitCounts {
+        let (now, before) = (self.engine.counts(), self.counted);
+        WaitCounts {
+            opened: before.opened + now.opened,
+            completed: before.completed + now.completed,
+            failed: before.failed + now.failed,
+            timed_out: before.timed_out + now.timed_out,
+            cancelled: before.cancelled + now.cancelled,
+            closed: before.closed + now.closed,
+        }
     }
 
     /// Drops what the log need not keep, as the agent does. Gives the oldest position kept.
