@@ -1,5 +1,6 @@
 //! Those who call the agent: senders, drivers, watchers, consumers and an operator.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -15,17 +16,28 @@ use wakeful::proto::{self, AckRequest, DispatchRequest, Event, EventFilter, Watc
 
 use crate::chance::Chance;
 use crate::history::{Consumed, History, Stream, Waited, Watched, position};
-use crate::net::{Net, Port};
 
 const NAMES: [&str; 2] = ["plugged", "extended"];
 const TAGS: [&str; 2] = ["", "port"];
 
+/// How an agent is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Tcp,
+    Unix,
+}
+
+/// A new connection to the agent, whichever there is.
+pub(crate) type Connect = Arc<dyn Fn(Port, Chance) -> Client + Send + Sync>;
+
 /// What all of them have.
 #[derive(Clone)]
 pub(crate) struct World {
-    pub(crate) net: Net,
+    pub(crate) connect: Connect,
     pub(crate) clock: Clock,
     pub(crate) history: History,
+    /// By how much pauses are shorter than in a world whose time costs nothing.
+    pub(crate) haste: u32,
     pub(crate) instances: Vec<InstanceId>,
     /// Nothing new is begun once this is raised.
     pub(crate) over: tokio::sync::watch::Receiver<bool>,
@@ -33,7 +45,7 @@ pub(crate) struct World {
 
 impl World {
     fn client(&self, port: Port, chance: &mut Chance) -> Client {
-        Client::over(self.net.channel(port, chance.fork()), "127.0.0.1:1".parse().expect("an address"))
+        (self.connect)(port, chance.fork())
     }
 
     fn is_over(&self) -> bool {
@@ -79,22 +91,13 @@ impl World {
     }
 }
 
-/// An event that nobody waits for.
-pub(crate) fn of_nobody() -> Event {
-    Event {
-        instance_uuid: "00000000-0000-0000-0000-000000000001".into(),
-        name: "is-it-well".into(),
-        ..Event::default()
-    }
-}
-
 /// Sends events, and each again until it is acknowledged.
 pub(crate) async fn sender(world: World, who: usize, mut chance: Chance) {
     let channels = [world.client(Port::Tcp, &mut chance), world.client(Port::Tcp, &mut chance)];
     let piped = chance.percent(30);
     let longest_pause = if chance.percent(40) { 6_000 } else { 700 };
     while !world.is_over() {
-        sleep(chance.millis(0, longest_pause)).await;
+        sleep(chance.millis(0, longest_pause) / world.haste).await;
         let batch: Vec<Event> = (0..1 + chance.below(4)).map(|_| world.event(&mut chance)).collect();
         let twice = chance.percent(25);
         let patience = chance.millis(300, 3_000);
@@ -116,7 +119,7 @@ pub(crate) async fn sender(world: World, who: usize, mut chance: Chance) {
                     world.history.wrong(format!("{} results, {} sent", results.len(), batch.len()))
                 }
                 // Nobody knows what became of them.
-                Ok(Err(_)) | Err(_) => sleep(pause.millis(10, 500)).await,
+                Ok(Err(_)) | Err(_) => sleep(pause.millis(10, 500) / world.haste).await,
             }
         };
         let (one, other) = (chance.fork(), chance.fork());
@@ -173,7 +176,7 @@ pub(crate) async fn driver(world: World, who: usize, mut chance: Chance) {
     let client = world.client(Port::Unix, &mut chance);
     let mut last: Option<Cursor> = None;
     for number in 0.. {
-        sleep(chance.millis(0, 500)).await;
+        sleep(chance.millis(0, 500) / world.haste).await;
         if world.is_over() {
             return;
         }
@@ -318,7 +321,7 @@ pub(crate) async fn watcher(world: World, who: usize, mut chance: Chance) {
             }
             world.tell(format_args!("watcher {who}: stream ended at {}", position(cursor.as_ref())));
         }
-        sleep(chance.millis(0, 500)).await;
+        sleep(chance.millis(0, 500) / world.haste).await;
     }
 }
 
@@ -357,7 +360,9 @@ pub(crate) async fn consumer(world: World, name: String, mut chance: Chance) {
                 if chance.percent(3) && !world.is_over() {
                     break;
                 }
-                sleep(chance.millis(0, 200)).await;
+                if !world.is_over() {
+                    sleep(chance.millis(0, 200) / world.haste).await;
+                }
                 if chance.percent(70) || world.is_over() {
                     let failed = chance.percent(10);
                     let request = AckRequest {
@@ -382,7 +387,7 @@ pub(crate) async fn consumer(world: World, name: String, mut chance: Chance) {
         {
             world.history.wrong(format!("consumer {name}: {}", status.message()));
         }
-        sleep(chance.millis(0, 500)).await;
+        sleep(chance.millis(0, 500) / world.haste).await;
     }
 }
 
@@ -390,7 +395,7 @@ pub(crate) async fn consumer(world: World, name: String, mut chance: Chance) {
 pub(crate) async fn operator(world: World, mut chance: Chance) {
     let client = world.client(Port::Unix, &mut chance);
     while !world.is_over() {
-        sleep(chance.millis(1_000, 15_000)).await;
+        sleep(chance.millis(1_000, 15_000) / world.haste).await;
         let request = proto::CancelInstanceRequest {
             instance_uuid: chance.of(&world.instances).to_string(),
             why: "the instance goes away".into(),

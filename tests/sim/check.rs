@@ -6,16 +6,12 @@ use std::time::Duration;
 use wakeful::client::{FailurePolicy, KeyState, Kind, Outcome};
 use wakeful::clock::Time;
 use wakeful::event::{InstanceId, Position, Status};
-use wakeful::journal::disk::faulty::FaultyDisk;
+use wakeful::journal::disk::Disk;
 use wakeful::journal::inspect;
 use wakeful::journal::record::{Raw, Record};
 use wakeful::proto::reason::Code as Reason;
 
 use crate::history::{Consumed, Seen, Waited, Watched};
-
-/// How much later than its deadline an outcome may be told: the client gives the agent's word 2 s, asks once more,
-/// and gives that another 2 s; the rest is the network.
-const LATE: Duration = Duration::from_secs(6);
 
 /// A record of the log.
 struct Kept {
@@ -35,14 +31,14 @@ struct KeptEvent {
 
 type Log = BTreeMap<u64, Kept>;
 
-/// Adds what does not hold to what was seen to be wrong.
-pub(crate) fn check(disk: &FaultyDisk, seen: &mut Seen) {
+/// Adds what does not hold to what was seen to be wrong. `late`: how long after its deadline an outcome may be told.
+pub(crate) fn check(disk: &dyn Disk, late: Duration, seen: &mut Seen) {
     let mut wrong = Vec::new();
     match read(disk, &mut wrong) {
         Ok(log) => {
             acknowledged(&log, seen, &mut wrong);
             for waited in &seen.waits {
-                wait(&log, waited, &mut wrong);
+                wait(&log, waited, late, &mut wrong);
             }
             for (number, watched) in seen.watches.iter().enumerate() {
                 watch(&log, number, watched, &mut wrong);
@@ -56,7 +52,7 @@ pub(crate) fn check(disk: &FaultyDisk, seen: &mut Seen) {
     seen.wrong.extend(wrong);
 }
 
-fn read(disk: &FaultyDisk, wrong: &mut Vec<String>) -> Result<Log, String> {
+fn read(disk: &dyn Disk, wrong: &mut Vec<String>) -> Result<Log, String> {
     let mut log = Log::new();
     let mut ids = HashMap::new();
     let looked = inspect::look(disk, |batch| {
@@ -184,7 +180,7 @@ fn implied(log: &Log, waited: &Waited, up_to: u64) -> Implied {
 }
 
 /// The outcome is the one that the log implies up to the position that it names, and came in time.
-fn wait(log: &Log, waited: &Waited, wrong: &mut Vec<String>) {
+fn wait(log: &Log, waited: &Waited, late: Duration, wrong: &mut Vec<String>) {
     if waited.dropped {
         return;
     }
@@ -194,7 +190,7 @@ fn wait(log: &Log, waited: &Waited, wrong: &mut Vec<String>) {
         return;
     };
     let deadline = waited.from.plus(waited.timeout);
-    if *at > deadline.plus(LATE) {
+    if *at > deadline.plus(late) {
         wrong.push(format!("{name} ended {:?} after its deadline", at.since(deadline)));
     }
     if outcome.kind == Kind::TimedOut && *at < deadline {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use wakeful::client::Outcome;
 use wakeful::clock::{Clock, Time};
 use wakeful::engine::FailurePolicy;
-use wakeful::event::{InstanceId, LogId, Position};
+use wakeful::event::{InstanceId, Position};
 use wakeful::proto;
 
 /// Shared by all. Clones are the same one.
@@ -19,7 +19,7 @@ pub(crate) struct Seen {
     pub(crate) lines: Vec<String>,
     /// What must not happen, and was seen to at once.
     pub(crate) wrong: Vec<String>,
-    pub(crate) log_id: Option<LogId>,
+    pub(crate) log_id: Option<String>,
     /// What was acknowledged: an event's id, and the position that the answer named.
     pub(crate) acknowledged: Vec<(String, u64)>,
     /// CancelInstances that were answered.
@@ -94,6 +94,14 @@ impl History {
         let at = clock.now().as_nanos() / 1_000;
         let line = format!("{:>4}.{:06} {what}", at / 1_000_000, at % 1_000_000);
         self.see().lines.push(line);
+    }
+
+    /// An agent has started with this log: it is to be the same each time.
+    pub(crate) fn is_of(&self, log_id: &str) {
+        let known = self.see().log_id.get_or_insert_with(|| log_id.to_owned()).clone();
+        if known != log_id {
+            self.wrong(format!("the log has a new id, {log_id}, and was {known}"));
+        }
     }
 
     pub(crate) fn wrong(&self, what: String) {

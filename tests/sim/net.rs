@@ -13,21 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tonic::transport::{Channel, Endpoint};
+use wakeful::client::Client;
 use wakeful::clock::{Clock, Time};
 use wakeful::event::Caller;
 use wakeful::net::listen::{Listener, Peer};
 
+use crate::actors::Port;
 use crate::chance::Chance;
 
 /// Bytes that a direction holds before its writer has to wait.
 const WINDOW: usize = 64 * 1024;
-
-/// How an agent is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
-    Tcp,
-    Unix,
-}
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
@@ -167,8 +162,12 @@ impl Net {
         Ok(here)
     }
 
-    /// A channel to the agent, whichever there is, that finds out within seconds that it has gone silent.
-    pub(crate) fn channel(&self, port: Port, chance: Chance) -> Channel {
+    /// A client of the agent, whichever there is, that finds out within seconds that it has gone silent.
+    pub(crate) fn client(&self, port: Port, chance: Chance) -> Client {
+        Client::over(self.channel(port, chance), "127.0.0.1:1".parse().expect("an address"))
+    }
+
+    fn channel(&self, port: Port, chance: Chance) -> Channel {
         let (net, chance) = (self.clone(), Arc::new(Mutex::new(chance)));
         let connect = move |_| {
             let (net, chance) = (net.clone(), chance.lock().expect("no panic while it is held").fork());
