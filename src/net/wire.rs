@@ -57,6 +57,11 @@ impl FromWire for DispatchRequest {
 }
 
 impl DispatchRequest {
+    /// The bytes of one, not looked at yet.
+    pub fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// How many events it has. Each is looked at only as far as to find the next.
     ///
     /// # Errors
