@@ -90,6 +90,7 @@ impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let message = error.to_string();
         match error {
+            OpenError::Overtaken(_) => Self::new(Code::Aborted, Reason::TakenOver, message),
             OpenError::IdTaken(_) => Self::new(Code::AlreadyExists, Reason::WaitIdTaken, message),
             OpenError::AnotherLog { oldest, head, .. } => {
                 Self::new(Code::FailedPrecondition, Reason::CursorOfAnotherLog, message)

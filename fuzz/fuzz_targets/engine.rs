@@ -92,6 +92,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     policy: if collect { FailurePolicy::Collect } else { FailurePolicy::FailFast },
                     in_progress_fails: progress_fails,
                     resume: None,
+                    attempt: None,
                 };
                 asks.push(ask.clone());
                 let _ = engine.open(now, ask, &mut out);

@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use tonic::Status;
+use uuid::Uuid;
 
 use super::error::{Error, is_lost};
 use super::outcome::{self, Outcome};
@@ -26,7 +27,7 @@ use crate::proto::key_state::State;
 use crate::proto::reason::Code as Reason;
 use crate::proto::wait_request::FailurePolicy as ProtoPolicy;
 use crate::proto::wait_response::Message;
-use crate::proto::{KeyState, Opened, WaitRequest, WaitResponse};
+use crate::proto::{Attempt, KeyState, Opened, WaitRequest, WaitResponse};
 use crate::status;
 
 /// How long an agent that is asked once more, after the time has run out, may take to answer.
@@ -96,6 +97,8 @@ pub(super) struct Memory {
     cancelled: Option<String>,
     unsaid: Unsaid,
     away: bool,
+    /// Tells the agent an ask that was on its way for long from a newer one.
+    attempt: Attempt,
     /// The time has run out, and the agent is asked to look once more, until this moment.
     looking_until: Option<Time>,
     end: Option<Result<Outcome, Error>>,
@@ -125,6 +128,7 @@ impl Memory {
             cancelled: None,
             unsaid: Unsaid::default(),
             away: true,
+            attempt: Attempt { client: Uuid::new_v4().as_u128() as u64 | 1, number: 0 },
             looking_until: None,
             end: None,
         }
@@ -143,6 +147,7 @@ impl Memory {
         self.asked_timeout = timeout;
         self.unsaid.arm = false;
         self.unsaid.skips = 0;
+        self.attempt.number += 1;
 
         let (after, lookback) = match (self.cursor, self.question.start) {
             (Some(cursor), _) | (None, Start::After(cursor)) => (Some(to_cursor(cursor)), None),
@@ -164,6 +169,7 @@ impl Memory {
             in_progress_fails: self.question.in_progress_fails,
             start_on_arm: !self.armed && self.looking_until.is_none(),
             opened: self.opened,
+            attempt: Some(self.attempt),
             key_states: if self.opened.is_some() { self.keys.clone() } else { Vec::new() },
         }
     }

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 
 use crate::clock::Time;
 use crate::config::Config;
-use crate::engine::{Answer, Ask, FailurePolicy, KeyState, Opened, Opening, Resume, Start};
+use crate::engine::{Answer, Ask, Attempt, FailurePolicy, KeyState, Opened, Opening, Resume, Start};
 use crate::event::{
     Cursor, Event, EventId, Invalid, Key, KeyRef, LogId, MAX_HELD_FOR, Position, Quoted, Status, WaitId,
     check_name,
@@ -161,6 +161,7 @@ pub fn ask(request: proto::WaitRequest, uid: u32, opening: Opening, bounds: &Bou
         policy,
         in_progress_fails: request.in_progress_fails,
         resume,
+        attempt: request.attempt.map(|attempt| Attempt { client: attempt.client, number: attempt.number }),
     })
 }
 

@@ -45,8 +45,8 @@ pub use open::OpenError;
 pub use view::Moments;
 use wait::Wait;
 pub use wait::{
-    Answer, Ask, Effect, FailurePolicy, KeyState, Kind, Mark, Moment, Opened, Outcome, Resume, Start,
-    WaitView, Why,
+    Answer, Ask, Attempt, Effect, FailurePolicy, KeyState, Kind, Mark, Moment, Opened, Outcome, Resume,
+    Start, WaitView, Why,
 };
 
 /// How often a stream is told how far its wait has looked, so that its client always has a recent place to

@@ -20,6 +20,9 @@ pub enum OpenError {
     /// Another caller's, or another instance's, wait has this id.
     #[error("wait {0} is open for another caller or another instance")]
     IdTaken(WaitId),
+    /// The wait's client has asked again since.
+    #[error("wait {0} was opened by a newer ask of its client, and goes on there")]
+    Overtaken(WaitId),
     /// The cursor is not of this log.
     #[error("cursor {asked} is not one of this log, which reaches from {oldest} to {head}")]
     AnotherLog {
@@ -100,8 +103,12 @@ impl Engine {
     fn older_opening(&self, ask: &Ask) -> Result<Option<Opening>, OpenError> {
         let Some(&opening) = self.by_id.get(&ask.id) else { return Ok(None) };
         match self.waits.get(&opening) {
-            Some(wait) if wait.instance == ask.instance && wait.uid == ask.uid => Ok(Some(opening)),
-            _ => Err(OpenError::IdTaken(ask.id)),
+            Some(wait) if wait.instance != ask.instance || wait.uid != ask.uid => {
+                Err(OpenError::IdTaken(ask.id))
+            }
+            Some(wait) if wait.has_overtaken(ask) => Err(OpenError::Overtaken(ask.id)),
+            Some(_) => Ok(Some(opening)),
+            None => Ok(None),
         }
     }
 

@@ -72,6 +72,24 @@ pub struct Ask {
     pub in_progress_fails: bool,
     /// Given if this wait was opened before. `start` is then [`Start::After`].
     pub resume: Option<Resume>,
+    /// Which of its client's asks it is, if that says so.
+    pub attempt: Option<Attempt>,
+}
+
+/// An ask among those that one client makes for one wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The client.
+    pub client: u64,
+    /// Rises with each ask.
+    pub number: u32,
+}
+
+impl Attempt {
+    /// Whether it is an older one of the same client.
+    fn is_before(self, other: Self) -> bool {
+        self.client == other.client && self.number < other.number
+    }
 }
 
 /// What a key has come to.
@@ -264,6 +282,7 @@ pub(super) struct Wait {
     timeout: Duration,
     pub(super) deadline: Time,
     pub(super) unarmed: bool,
+    attempt: Option<Attempt>,
 }
 
 /// What an event did to a wait.
@@ -295,7 +314,13 @@ impl Wait {
             timeout: ask.timeout,
             deadline: now.plus(if unarmed { max_unarmed } else { ask.timeout }),
             unarmed,
+            attempt: ask.attempt,
         }
+    }
+
+    /// Whether an ask for it was overtaken by the one that opened it.
+    pub(super) fn has_overtaken(&self, ask: &Ask) -> bool {
+        ask.attempt.zip(self.attempt).is_some_and(|(ask, own)| ask.is_before(own))
     }
 
     /// Takes in an event on one of its keys, and tells its stream. `at` is how far it has now looked.

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::{
-    Ask, Disposition, Effect, FailurePolicy, KeyState::*, Kind, Limits, OpenError, Opened, Opening,
+    Ask, Attempt, Disposition, Effect, FailurePolicy, KeyState::*, Kind, Limits, OpenError, Opened, Opening,
 };
 use crate::event::Position;
 
@@ -216,4 +216,21 @@ fn an_id_that_ended_twice_keeps_its_newer_outcome_when_the_older_is_forgotten() 
     assert_eq!(world.kind(again), Some(Kind::Cancelled));
     let forgotten = world.open(world.again(Opening(1)));
     assert_eq!(world.kind(forgotten), None);
+}
+
+#[test]
+fn an_ask_that_comes_after_a_newer_one_of_its_client_takes_nothing_over() {
+    let mut world = World::new();
+    let attempt = |client, number| Some(Attempt { client, number });
+    let newer = world.open(Ask { attempt: attempt(7, 2), ..ask(&["vif"]) });
+    let older = world.try_open(Ask { attempt: attempt(7, 1), ..ask(&["vif"]) });
+    assert_eq!(older, Err(OpenError::Overtaken(wait_id(1))));
+    assert_eq!(world.told(newer).len(), 1, "it knows nothing of it");
+    // A client that is another one, or does not count, takes it over.
+    let others = world.open(Ask { attempt: attempt(8, 1), ..ask(&["vif"]) });
+    assert!(matches!(world.told(newer).last(), Some(Effect::TakenOver { .. })));
+    let uncounted = world.open(ask(&["vif"]));
+    assert!(matches!(world.told(others).last(), Some(Effect::TakenOver { .. })));
+    world.send(completed("vif"));
+    assert!(matches!(world.told(uncounted).last(), Some(Effect::Outcome { .. })));
 }

@@ -258,6 +258,7 @@ impl Both {
                     policy: FailurePolicy::FailFast,
                     in_progress_fails: false,
                     resume: None,
+                    attempt: None,
                 };
                 self.open(terms.of(ask))?;
             }

@@ -88,6 +88,7 @@ pub(super) fn ask(keys: &[&str]) -> Ask {
         policy: FailurePolicy::FailFast,
         in_progress_fails: false,
         resume: None,
+        attempt: None,
     }
 }
 
