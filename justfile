@@ -28,3 +28,15 @@ bench *ARGS:
 # Licences, bans and sources. Needs cargo-deny.
 deny:
     cargo deny check licenses bans sources
+
+# Simulated worlds that lose no event. `WAKEFUL_SEED=7 cargo test --test sim` lives through one alone.
+sim WORLDS="10000":
+    WAKEFUL_SEEDS={{ WORLDS }} cargo test --test sim no_world -- --nocapture
+
+# A real agent, killed again and again.
+crash KILLS="1000":
+    WAKEFUL_KILLS={{ KILLS }} cargo test --test crash -- --nocapture
+
+# Each fuzz target for so many seconds. Needs a nightly toolchain and cargo-fuzz.
+fuzz SECONDS="60":
+    cd fuzz && for target in record recovery engine request; do cargo +nightly fuzz run $target -- -max_total_time={{ SECONDS }} || exit 1; done
