@@ -87,8 +87,7 @@ fuzz_target!(|damage: Damage| {
             }),
             Change::Copy { file, from, to, bytes: length } => disk.change(&name(file), |bytes| {
                 let (from, to, length) = (usize::from(from), usize::from(to), usize::from(length));
-                let end = bytes.len().saturating_sub(length);
-                if from <= end && to <= end {
+                if from.max(to) + length <= bytes.len() {
                     bytes.copy_within(from..from + length, to);
                 }
             }),
