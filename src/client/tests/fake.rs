@@ -25,7 +25,7 @@ type Say = Result<WaitResponse, Status>;
 
 /// A call that the test has to answer.
 pub(super) enum Call {
-    Wait(Asked),
+    Wait(Box<Asked>),
     Arm(ArmRequest, oneshot::Sender<Result<(), Status>>),
     Skip(SkipRequest, oneshot::Sender<Result<(), Status>>),
     Cancel(CancelRequest, oneshot::Sender<Result<(), Status>>),
@@ -133,7 +133,7 @@ impl Waits for Service {
     async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<Self::WaitStream>, Status> {
         let (answer, answered) = oneshot::channel();
         let asked = Asked { request: request.into_inner(), answer, log: self.log };
-        self.calls.send(Call::Wait(asked)).map_err(|_| Status::unavailable("the test is over"))?;
+        self.calls.send(Call::Wait(Box::new(asked))).map_err(|_| Status::unavailable("the test is over"))?;
         let stream = answered.await.map_err(|_| Status::unavailable("the test dropped the ask"))??;
         Ok(Response::new(UnboundedReceiverStream::new(stream)))
     }
@@ -223,7 +223,7 @@ impl Fake {
     /// The next call, which has to be an ask.
     pub(super) async fn asked(&mut self) -> Asked {
         match self.call().await {
-            Call::Wait(asked) => asked,
+            Call::Wait(asked) => *asked,
             _ => panic!("an order came instead of an ask"),
         }
     }
