@@ -171,12 +171,18 @@ async fn a_cursor_that_the_log_has_passed_is_refused_with_the_oldest_there_is() 
     let agent = Agent::start(&["--log-size", "1MiB"]).await;
     let (unix, instance) = (agent.unix(), uuid());
     flood(&agent.tcp(), &instance).await;
-    let log = agent.status().await.log.unwrap();
-    assert!(log.oldest > 500 && log.dropped_early == log.oldest - 1, "{log:?}");
-    assert!(log.bytes <= 1 << 20, "{log:?}");
-
     let start = || Some(cursor(&agent.log_id, 0));
     let request = wait_for(&instance, &[("a", "")]);
+    // What goes early goes after the senders are answered, first from the disk and then from the engine's index.
+    let log = until("the log is within its size, and waits are told so", async || {
+        let log = agent.status().await.log.unwrap();
+        let refused = try_open(&unix, WaitRequest { after: start(), ..request.clone() }).await.err()?;
+        let told = refused.get_details_error_info()?.metadata["oldest_cursor"].clone();
+        (log.bytes <= 1 << 20 && told == format!("{}:{}", agent.log_id, log.oldest - 1)).then_some(log)
+    })
+    .await;
+    assert!(log.oldest > 500 && log.dropped_early == log.oldest - 1, "{log:?}");
+
     let refusals = [
         try_open(&unix, WaitRequest { after: start(), ..request.clone() }).await.err(),
         try_open(&unix, WaitRequest { lookback: Some(seconds(3_600)), ..request.clone() }).await.err(),
