@@ -329,6 +329,7 @@ impl Agent {
     /// If the engine's task or the journal's thread ended by itself: then the agent is not to go on.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         tokio::select! {
+            biased;
             _ = &mut self.core => {
                 error!("the engine ended");
                 return Err(AgentError::Died("engine"));

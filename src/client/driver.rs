@@ -72,6 +72,7 @@ impl Driver {
             }
             let until = self.memory.borrow().listen_until();
             let next = tokio::select! {
+                biased;
                 message = stream.message() => self.update(|memory, now| hear(memory, now, message)),
                 told = finished(&mut telling) => {
                     telling = None;
@@ -125,6 +126,7 @@ impl Driver {
     /// Runs `future` to its end, or until the caller has ended the wait.
     async fn unless_ended<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             value = future => Some(value),
             _ = self.ordered.wait_for(|memory| memory.end().is_some()) => None,
         }

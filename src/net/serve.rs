@@ -87,6 +87,7 @@ pub async fn serve(
     let mut refusing = false;
     loop {
         let accepted = tokio::select! {
+            biased;
             () = &mut stopped => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
@@ -155,6 +156,7 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
     let mut stopping = pin!(stop.raised());
     let spoken = tokio::select! {
+        biased;
         spoken = timeout(bounds.first_byte_timeout, serving.as_mut()) => spoken,
         () = stopping.as_mut() => {
             serving.as_mut().graceful_shutdown();
@@ -167,6 +169,7 @@ async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Err(_) => {}
     }
     tokio::select! {
+        biased;
         ended = serving.as_mut() => return Ok(ended?),
         () = stopping => serving.as_mut().graceful_shutdown(),
     }

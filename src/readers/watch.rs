@@ -44,6 +44,7 @@ pub fn start(
     tokio::spawn(async move {
         let _permit = permit;
         tokio::select! {
+            biased;
             // Its reader has gone.
             () = sender.closed() => {}
             () = stopped => {
