@@ -25,6 +25,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod convert;
+pub mod directory;
 pub mod engine;
 pub mod event;
 pub mod journal;
