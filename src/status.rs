@@ -133,7 +133,7 @@ impl From<&WriteError> for Refusal {
     fn from(error: &WriteError) -> Self {
         let reason = match error {
             WriteError::Full { .. } => Reason::DiskFull,
-            WriteError::Failed { .. } => Reason::LogFailed,
+            WriteError::NotNow { .. } | WriteError::Failed { .. } => Reason::LogFailed,
         };
         Self::new(Code::Unavailable, reason, error.to_string())
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,8 +33,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let file = args.config.as_deref().map(Options::from_file).transpose()?;
     let config = args.options.or(file.unwrap_or_default()).resolve()?;
     telemetry::start(&config);
+    raise_file_limit();
     runtime(config.worker_threads).context("cannot start the runtime")?.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the process have as many files open as it may: many systems begin with 1,024, and each connection is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit = ?limit.current, "the number of open files stays limited");
+    }
 }
 
 fn runtime(threads: usize) -> io::Result<Runtime> {

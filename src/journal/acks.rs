@@ -8,6 +8,9 @@ use crate::event::Position;
 /// So many acknowledgements are known of each consumer, the newest ones.
 const MAX_EACH: usize = 1_024;
 
+/// Characters that are kept of why something could not be done.
+const MAX_WHY: usize = 256;
+
 /// What a consumer said of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AckView {
@@ -44,12 +47,19 @@ impl Acks {
         at: Time,
         failure: Option<String>,
     ) {
-        // Named once more, it can have become a failure.
-        let after = cursor.min(named.before());
         let acks = match self.0.get_mut(consumer) {
             Some(acks) => acks,
             None => self.0.entry(consumer.to_owned()).or_default(),
         };
+        if named < cursor {
+            // It comes late: what it stood for has been acknowledged with a newer one.
+            if let Some(known) = acks.iter_mut().find(|known| known.named == named) {
+                (known.at, known.failure) = (at, failure);
+            }
+            return;
+        }
+        // Named once more, it can have become a failure.
+        let after = cursor.min(named.before());
         // A consumer that was opened further back goes over the same ground again: what it says now counts.
         while let Some(newest) = acks.back_mut().filter(|newest| newest.named > after) {
             if newest.after < after {
@@ -59,15 +69,18 @@ impl Acks {
             }
             acks.pop_back();
         }
+        let failure = failure.map(|why| why.chars().take(MAX_WHY).collect());
         if acks.len() == MAX_EACH {
             acks.pop_front();
         }
         acks.push_back(Ack { after, named, at, failure });
     }
 
-    /// The newest of a consumer could not be written.
-    pub(super) fn pop(&mut self, consumer: &str) {
-        self.0.get_mut(consumer).and_then(VecDeque::pop_back);
+    /// A consumer's newest could not be written, after which it is at `cursor`.
+    pub(super) fn take_back(&mut self, consumer: &str, cursor: Position) {
+        if let Some(acks) = self.0.get_mut(consumer) {
+            acks.retain(|ack| ack.named <= cursor);
+        }
     }
 
     /// There is no such consumer any longer.
@@ -138,9 +151,22 @@ mod tests {
             told(&acks, [oldest - 1, oldest, 2_000]),
             [None, Some((oldest, None)), Some((2_000, None))]
         );
-        acks.pop("power");
+        acks.take_back("power", Position(1_999));
         assert_eq!(told(&acks, [1_999, 2_000]), [Some((1_999, None)), None]);
         acks.remove("power");
         assert_eq!(told(&acks, [1_999]), [None]);
+    }
+
+    #[test]
+    fn one_that_comes_late_takes_nothing_from_newer_ones() {
+        let mut acks = Acks::default();
+        ack(&mut acks, 0, 3, None);
+        ack(&mut acks, 3, 6, None);
+        ack(&mut acks, 6, 2, Some("late"));
+        assert_eq!(acks.of(Position(5))[0].named, Position(6));
+        ack(&mut acks, 6, 3, Some("no"));
+        assert_eq!(acks.of(Position(3))[0].failure.as_deref(), Some("no"));
+        acks.take_back("power", Position(3));
+        assert_eq!(acks.of(Position(5)), []);
     }
 }

@@ -150,15 +150,20 @@ impl Deferred {
     /// It could not be written: takes it back. The newest first.
     pub fn take_back(self, consumers: &mut Consumers, error: &WriteError) {
         let name = self.name;
+        let cursor = self.before.as_ref().map_or(Position(0), |before| before.cursor);
         match self.before {
-            Some(before) => consumers.by_name.insert(name.clone(), before),
+            Some(mut before) => {
+                // Its stream can have closed since.
+                before.open = before.open.filter(|open| !open.ends.is_closed());
+                consumers.by_name.insert(name.clone(), before)
+            }
             None => consumers.by_name.remove(&name),
         };
         let error = ConsumerError::NotWritten(error.clone());
         match self.answer {
             Answer::Attach(reply, _) => drop(reply.send(Err(error))),
             Answer::Ack(reply, ..) => {
-                consumers.acks.pop(&name);
+                consumers.acks.take_back(&name, cursor);
                 let _ = reply.send(Err(error));
             }
             Answer::Remove(reply) => drop(reply.send(Err(error))),
@@ -182,7 +187,7 @@ struct Open {
     number: u64,
     acknowledged: Arc<AtomicU64>,
     /// Dropped with the last of its clones, the stream ends.
-    _ends: Arc<oneshot::Sender<()>>,
+    ends: Arc<oneshot::Sender<()>>,
 }
 
 /// All consumers of a log.
@@ -362,7 +367,7 @@ impl Consumers {
         let number = self.next_number;
         self.next_number += 1;
         let acknowledged = Arc::new(AtomicU64::new(from.0));
-        let open = Open { number, acknowledged: Arc::clone(&acknowledged), _ends: Arc::new(ends) };
+        let open = Open { number, acknowledged: Arc::clone(&acknowledged), ends: Arc::new(ends) };
         let consumer = Consumer {
             cursor: from,
             seen_at: now,

@@ -1,6 +1,7 @@
 //! The thread that does to segments what nobody should wait for: lays the next one out, and takes dropped ones
 //! away.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -69,7 +70,7 @@ impl Keeper {
         hands: Hands,
     ) -> io::Result<Self> {
         let next_spare = spares.iter().filter_map(|name| segment::number_of(name, SPARE)).max().unwrap_or(0);
-        let room = Room { disk, store_id, spares, next_spare, held: Vec::new() };
+        let room = Room { disk, store_id, spares, next_spare, retiring: VecDeque::new(), held: Vec::new() };
         let at_work = match hands {
             Hands::Own => AtWork::Own { room, laid_out: None },
             Hands::Thread => {
@@ -145,6 +146,8 @@ struct Room {
     store_id: Uuid,
     spares: Vec<String>,
     next_spare: u64,
+    /// Dropped segments whose names have yet to go, oldest first, with their new names.
+    retiring: VecDeque<(Arc<Segment>, String)>,
     /// Dropped segments that a reader may still have, with their new names: they must not be written to.
     held: Vec<(Arc<Segment>, String)>,
 }
@@ -167,7 +170,9 @@ impl Room {
             }
             Job::Drop { segment, ids } => {
                 self.keep_ids(segment.number, ids);
-                self.retire(segment);
+                let spare = self.spare_name();
+                self.retiring.push_back((segment, spare));
+                self.retire();
                 self.let_go();
             }
             Job::RemoveIds(segment) => self.remove(&ids_file::name(segment)),
@@ -186,13 +191,21 @@ impl Room {
         }
     }
 
-    /// Takes a segment out of the log. Its name goes at once, and for certain, before the next one's does: a log
-    /// has no gap.
-    fn retire(&mut self, segment: Arc<Segment>) {
-        let (name, spare) = (segment::name(segment.number), self.spare_name());
-        match self.disk.rename(&name, &spare).and_then(|()| self.disk.sync()) {
-            Ok(()) => self.held.push((segment, spare)),
-            Err(error) => self.tell(&name, &error),
+    /// Takes segments out of the log. Each one's name goes for certain before the next one's does: a log has no gap.
+    /// One that cannot be taken out stays in it, and is tried again with the next.
+    fn retire(&mut self) {
+        while let Some((segment, spare)) = self.retiring.pop_front() {
+            let name = segment::name(segment.number);
+            let renamed = match self.disk.rename(&name, &spare) {
+                // The last try came so far.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                renamed => renamed,
+            };
+            if let Err(error) = renamed.and_then(|()| self.disk.sync()) {
+                self.tell(&name, &error);
+                return self.retiring.push_front((segment, spare));
+            }
+            self.held.push((segment, spare));
         }
     }
 

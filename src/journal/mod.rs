@@ -24,6 +24,7 @@ pub mod scan;
 pub mod segment;
 pub mod segments;
 pub mod store;
+pub mod turns;
 pub mod writer;
 
 use crate::clock::Time;

@@ -119,6 +119,12 @@ impl Store {
             meta.renew();
             warn!(log_id = %meta.log_id(), "positions of the log may have been lost: it goes on as another log");
         }
+        if start.sync && !meta.synced {
+            // From now on what is there counts as synced.
+            for segment in &segments {
+                segment.file.sync().map_err(io(&segment::name(segment.number)))?;
+            }
+        }
         (meta.synced, meta.boot_id, meta.clean) = (start.sync, start.boot_id.to_owned(), false);
         meta.write(&*disk).map_err(io(meta::NAME))?;
         tell_torn(&*disk, &end);

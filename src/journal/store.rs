@@ -33,6 +33,14 @@ pub enum WriteError {
         /// What the system said.
         error: String,
     },
+    /// For another reason, and the log is as it was: its next file cannot be made for want of file descriptors, say.
+    #[error("the log cannot be written for now ({file}: {error}); it is tried again")]
+    NotNow {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        error: String,
+    },
     /// Nobody knows what is on the disk. Nothing more is written until the next start has found out.
     #[error(
         "the log cannot be written ({file}: {error}); nothing more is accepted until the agent is started anew"
@@ -213,6 +221,9 @@ impl Store {
         if self.failed.is_some() {
             return Ok(());
         }
+        if !self.sync {
+            self.segments.with(|segments| segments.iter().try_for_each(|segment| segment.file.sync()))?;
+        }
         self.current.file.sync()?;
         self.meta.clean = true;
         self.meta.write(&*self.disk)
@@ -231,9 +242,9 @@ impl Store {
             received_at,
         };
         let span = span(self.batch.len());
-        if self.begins_segment(received_at) {
+        let begins = self.begins_segment(received_at);
+        if begins {
             self.begin_segment(received_at, span)?;
-            self.begun = None;
         }
         batch.seal(&mut self.batch, self.current.secret);
         self.batch.resize(span as usize, 0);
@@ -255,6 +266,10 @@ impl Store {
         {
             return Err(self.failure(&segment::name(self.current.number), &error));
         }
+        if begins {
+            // It has what only notes tell: whoever made the batch was told before.
+            self.begun = None;
+        }
         self.current.add(&batch, received_at);
         self.number += 1;
         self.next = batch.end();
@@ -265,12 +280,18 @@ impl Store {
     /// Goes on in the next segment, which has room for a batch of so many bytes.
     fn begin_segment(&mut self, now: Time, span: u64) -> Result<(), WriteError> {
         let needed = SEGMENT_HEADER as u64 + span;
+        let mut tried = false;
         loop {
             let number = self.current.number + 1;
             let name = segment::name(number);
             let capacity = needed.max(SEGMENT_HEADER as u64 + self.retention.segment_bytes());
             self.keeper.lay_out(number, capacity);
-            let laid_out = self.keeper.laid_out().map_err(|error| self.error(&name, &error))?;
+            let laid_out = match self.keeper.laid_out() {
+                Ok(laid_out) => laid_out,
+                // It may have failed long ago, when it was asked for ahead of its need.
+                Err(_) if !std::mem::replace(&mut tried, true) => continue,
+                Err(error) => return Err(self.error(&name, &error)),
+            };
             self.capacity = laid_out.capacity;
             let (secret, file) = (laid_out.header.secret, laid_out.file);
             self.current = Arc::new(Segment::new(number, secret, file, self.next, now));
@@ -288,12 +309,13 @@ impl Store {
         self.segments.with(|segments| Some((Arc::clone(segments.front()?), segments.len() == 1)))
     }
 
+    /// The log is as it was: the next try may do.
     fn error(&self, name: &str, error: &io::Error) -> WriteError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 WriteError::Full { file: self.disk.path(name), error: error.to_string() }
             }
-            _ => self.failure(name, error),
+            _ => WriteError::NotNow { file: self.disk.path(name), error: error.to_string() },
         }
     }
 

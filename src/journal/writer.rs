@@ -2,20 +2,15 @@
 //!
 //! While it syncs, what comes next gathers. So a batch is as large as the disk is slow, and an event pays for a
 //! share of one sync.
-//!
-//! What a turn of it does is the same wherever it runs: on a thread of its own, or, where a test has to have
-//! every step in its hands, in a task of the test's runtime.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::thread::{Builder, yield_now};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, sleep_until};
 use tracing::warn;
 
 use super::consumers::{Change, Consumers, Deferred, Reach};
@@ -23,6 +18,7 @@ use super::gather::Gathered;
 use super::ids::Ids;
 use super::note::{Note, What};
 use super::store::{Store, WriteError};
+use super::turns::{self, Orders, Work};
 use super::{Append, Appended};
 use crate::clock::{Clock, Time};
 use crate::event::Position;
@@ -80,9 +76,7 @@ pub struct Gauges {
 
 /// The thread, as those have it who hand it something.
 pub struct Writer<E, C> {
-    orders: Sender<Order<E, C>>,
-    /// Told of each order, where it is a task that takes them.
-    news: Option<Arc<Notify>>,
+    orders: Orders<Order<E, C>>,
     gauges: Arc<Gauges>,
     state: watch::Receiver<Option<WriteError>>,
 }
@@ -101,10 +95,8 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
     ) -> io::Result<Self> {
-        let (orders, inbox) = channel();
         let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
-        Builder::new().name("journal".to_owned()).spawn(move || thread.run(&inbox))?;
-        Ok(Self { orders, news: None, gauges, state })
+        Ok(Self { orders: turns::start("journal", thread)?, gauges, state })
     }
 
     /// The same in a task, which ends when it is aborted. `pause`: how long each batch lies gathered before it is
@@ -118,47 +110,34 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         sink: impl Sink<E, C> + 'static,
         pause: impl FnMut() -> Duration + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
-        let (orders, inbox) = channel();
         let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
-        let news = Arc::new(Notify::new());
-        let task = tokio::spawn(thread.run_in_task(inbox, Arc::clone(&news), pause));
-        (Self { orders, news: Some(news), gauges, state }, task)
+        let (orders, task) = turns::start_task(thread, pause);
+        (Self { orders, gauges, state }, task)
     }
 
     /// Hands it something. If the thread has ended, the process does.
     pub fn append(&self, append: Append<E, C>) {
-        self.order(Order::Append(append));
+        self.orders.send(Order::Append(append));
     }
 
     /// Hands it what is asked of a consumer, which it answers by itself.
     pub fn consumer(&self, change: Change) {
-        self.order(Order::Consumer(change));
+        self.orders.send(Order::Consumer(change));
     }
 
     /// Has it keep a note: with the next batch, or soon. Nobody waits for it.
     pub fn note(&self, what: What) {
-        self.order(Order::Note(what));
-    }
-
-    fn order(&self, order: Order<E, C>) {
-        let _ = self.orders.send(order);
-        if let Some(news) = &self.news {
-            news.notify_one();
-        }
+        self.orders.send(Order::Note(what));
     }
 
     /// Ready once all that was handed over before is on the disk, or was refused.
     pub async fn flush(&self) {
-        let (done, flushed) = oneshot::channel();
-        self.order(Order::Flush(done));
-        let _ = flushed.await;
+        let _ = self.orders.ask(Order::Flush).await;
     }
 
     /// Ready once the thread has brought all to the disk, and has ended.
     pub async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        self.order(Order::Close(done));
-        let _ = closed.await;
+        let _ = self.orders.ask(Order::Close).await;
     }
 
     /// How it goes.
@@ -200,6 +179,70 @@ struct Turn<E, C> {
     last_word: Option<(oneshot::Sender<()>, bool)>,
 }
 
+impl<E: Send + 'static, C: Send + 'static, S: Sink<E, C> + 'static> Work<Order<E, C>> for Thread<S> {
+    type Turn = Turn<E, C>;
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn next_wake(&self) -> Time {
+        let tried = self.state.borrow().as_ref().map(|_| self.clock.now().plus(TRY_AGAIN));
+        let drop = self.store.next_drop().map(|due| due.plus(Duration::from_nanos(1)).max(self.retain_due));
+        let notes = if self.state.borrow().is_some() { None } else { self.notes_due };
+        [tried, drop, notes]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.clock.now().plus(Duration::from_secs(3600)))
+    }
+
+    fn gather(&mut self, order: Option<Order<E, C>>, inbox: &Receiver<Order<E, C>>) -> Turn<E, C> {
+        let mut last_word = None;
+        let mut gathered = Gathered::new(self.clock.now(), self.store.next());
+        let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
+        for order in orders {
+            match order {
+                Order::Append(Append::Events(events, with)) => {
+                    gathered.add_events(events, with, &mut self.ids, self.store.body());
+                }
+                Order::Append(Append::CancelInstance(cancel, with)) => {
+                    gathered.add_cancel(cancel, with, self.store.body());
+                }
+                Order::Consumer(change) => self.change(gathered.received_at(), change),
+                Order::Note(what) => self.note(gathered.received_at(), what),
+                Order::Flush(done) => last_word = Some((done, false)),
+                Order::Close(done) => last_word = Some((done, true)),
+            }
+            if last_word.is_some() || self.store.body_len() + self.notes.len() >= ENOUGH {
+                break;
+            }
+        }
+        if plant::is(Plant::DuplicateBeforeSync) {
+            self.hand_on(gathered.take_duplicates());
+        }
+        Turn { gathered, last_word }
+    }
+
+    fn finish(&mut self, Turn { gathered, last_word }: Turn<E, C>) -> Option<oneshot::Sender<()>> {
+        self.commit(gathered, last_word.is_some());
+        self.retain::<E, C>();
+        match last_word {
+            Some((done, true)) => return Some(done),
+            Some((done, false)) => drop(done.send(())),
+            None => {}
+        }
+        None
+    }
+
+    fn close(self, done: oneshot::Sender<()>) {
+        if let Err(error) = self.store.close() {
+            warn!(%error, "the log could not be closed; the next start takes it as a crash");
+        }
+        let _ = done.send(());
+    }
+}
+
 impl<S> Thread<S> {
     fn new(
         store: Store,
@@ -231,109 +274,6 @@ impl<S> Thread<S> {
         (thread, gauges, state)
     }
 
-    fn run<E, C>(mut self, inbox: &Receiver<Order<E, C>>)
-    where
-        S: Sink<E, C>,
-    {
-        loop {
-            let wait = self.next_wake().since(self.clock.now());
-            let order = match inbox.recv_timeout(wait) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            // Whoever hands something over often has more at hand: where it shares this core, it gets to say so.
-            yield_now();
-            let turn = self.gather(order, inbox);
-            if let Some(done) = self.finish(turn) {
-                return self.close(done);
-            }
-        }
-    }
-
-    async fn run_in_task<E, C>(
-        mut self,
-        inbox: Receiver<Order<E, C>>,
-        news: Arc<Notify>,
-        mut pause: impl FnMut() -> Duration,
-    ) where
-        S: Sink<E, C>,
-    {
-        loop {
-            let wake = self.clock.instant(self.next_wake());
-            let order = loop {
-                match inbox.try_recv() {
-                    Ok(order) => break Some(order),
-                    Err(TryRecvError::Disconnected) => return,
-                    Err(TryRecvError::Empty) => {}
-                }
-                tokio::select! {
-                    biased;
-                    () = news.notified() => {}
-                    () = sleep_until(wake) => break None,
-                }
-            };
-            let turn = self.gather(order, &inbox);
-            sleep(pause()).await;
-            if let Some(done) = self.finish(turn) {
-                return self.close(done);
-            }
-        }
-    }
-
-    /// Takes an order in, and what else is at hand.
-    fn gather<E, C>(&mut self, order: Option<Order<E, C>>, inbox: &Receiver<Order<E, C>>) -> Turn<E, C>
-    where
-        S: Sink<E, C>,
-    {
-        let mut last_word = None;
-        let mut gathered = Gathered::new(self.clock.now(), self.store.next());
-        let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
-        for order in orders {
-            match order {
-                Order::Append(Append::Events(events, with)) => {
-                    gathered.add_events(events, with, &mut self.ids, self.store.body());
-                }
-                Order::Append(Append::CancelInstance(cancel, with)) => {
-                    gathered.add_cancel(cancel, with, self.store.body());
-                }
-                Order::Consumer(change) => self.change(gathered.received_at(), change),
-                Order::Note(what) => self.note(gathered.received_at(), what),
-                Order::Flush(done) => last_word = Some((done, false)),
-                Order::Close(done) => last_word = Some((done, true)),
-            }
-            if last_word.is_some() || self.store.body_len() + self.notes.len() >= ENOUGH {
-                break;
-            }
-        }
-        if plant::is(Plant::DuplicateBeforeSync) {
-            self.hand_on(gathered.take_duplicates());
-        }
-        Turn { gathered, last_word }
-    }
-
-    /// Brings to the disk what was gathered. If it was the last turn, gives whom to tell of the end.
-    fn finish<E, C>(&mut self, Turn { gathered, last_word }: Turn<E, C>) -> Option<oneshot::Sender<()>>
-    where
-        S: Sink<E, C>,
-    {
-        self.commit(gathered, last_word.is_some());
-        self.retain::<E, C>();
-        match last_word {
-            Some((done, true)) => return Some(done),
-            Some((done, false)) => drop(done.send(())),
-            None => {}
-        }
-        None
-    }
-
-    fn close(self, done: oneshot::Sender<()>) {
-        if let Err(error) = self.store.close() {
-            warn!(%error, "the log could not be closed; the next start takes it as a crash");
-        }
-        let _ = done.send(());
-    }
-
     fn note(&mut self, now: Time, what: What) {
         // Where nothing can be written for long, what nobody waits for is given up.
         if self.notes.len() < MAX_NOTES {
@@ -358,18 +298,6 @@ impl<S> Thread<S> {
 
     fn reach(&self) -> Reach {
         Reach { oldest: self.store.segments().oldest().before(), head: self.store.next().before() }
-    }
-
-    /// When there is something to do though nothing comes in.
-    fn next_wake(&self) -> Time {
-        let tried = self.state.borrow().as_ref().map(|_| self.clock.now().plus(TRY_AGAIN));
-        let drop = self.store.next_drop().map(|due| due.plus(Duration::from_nanos(1)).max(self.retain_due));
-        let notes = if self.state.borrow().is_some() { None } else { self.notes_due };
-        [tried, drop, notes]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.clock.now().plus(Duration::from_secs(3600)))
     }
 
     /// Writes what was gathered, and hands it on.
@@ -448,8 +376,8 @@ impl<S> Thread<S> {
     {
         let now = self.clock.now();
         self.ids.expire(now);
+        self.retain_due = now.plus(RETAIN_EVERY);
         if !self.snapshot_due {
-            self.retain_due = now.plus(RETAIN_EVERY);
             let mut notes = Vec::new();
             self.consumers.expire(now, &mut notes);
             notes.into_iter().for_each(|what| self.note(now, what));

@@ -6,16 +6,17 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic_types::StatusExt;
-use wakeful::client::Client;
+use wakeful::client::{Client, Error};
 use wakeful::clock::Clock;
 use wakeful::engine::FailurePolicy;
 use wakeful::event::{Cursor, InstanceId, Key, WaitId};
 use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event::Status as Is;
+use wakeful::proto::reason::Code as Reason;
 use wakeful::proto::{self, AckRequest, DispatchRequest, Event, EventFilter, WatchRequest};
 
 use crate::chance::Chance;
-use crate::history::{Consumed, History, Stream, Waited, Watched, position};
+use crate::history::{Acknowledged, Consumed, History, Stream, Waited, Watched, position};
 
 const NAMES: [&str; 2] = ["plugged", "extended"];
 const TAGS: [&str; 2] = ["", "port"];
@@ -87,7 +88,8 @@ impl World {
             event.status(),
             result.position
         ));
-        self.history.see().acknowledged.push((event.event_id.clone(), result.position));
+        let (id, position, at) = (event.event_id.clone(), result.position, self.clock.now());
+        self.history.see().acknowledged.push(Acknowledged { id, position, at });
     }
 }
 
@@ -214,11 +216,28 @@ pub(crate) async fn driver(world: World, who: usize, mut chance: Chance) {
             builder = builder.after(cursor);
         }
         let from = world.clock.now();
-        let Ok(wait) = builder.open().await else { continue };
+        let known = world.history.see().acknowledged.iter().map(|known| known.position).max();
+        let wait = match builder.open().await {
+            Ok(wait) => wait,
+            Err(Error::Refused {
+                reason: Some(Reason::Stopping | Reason::Exhausted | Reason::CallTimedOut),
+                ..
+            }) => continue,
+            Err(Error::Refused { reason: Some(reason), .. }) => {
+                world.history.wrong(format!("{name} was refused: {reason:?}"));
+                continue;
+            }
+            Err(_) => continue,
+        };
         let (Some(cursor), Some(opened)) = (wait.cursor(), wait.opened()) else {
             world.history.wrong(format!("{name} has no cursor"));
             continue;
         };
+        if Some(cursor.position.0) < known {
+            world
+                .history
+                .wrong(format!("{name} is open at {}, and {known:?} was acknowledged", cursor.position));
+        }
         if start >= 5 || (start >= 2 && last.is_none()) {
             after = Some(cursor.position.0);
         }

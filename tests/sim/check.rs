@@ -11,7 +11,7 @@ use wakeful::journal::inspect;
 use wakeful::journal::record::{Raw, Record};
 use wakeful::proto::reason::Code as Reason;
 
-use crate::history::{Consumed, Seen, Waited, Watched};
+use crate::history::{Acknowledged, Consumed, Seen, Waited, Watched};
 
 /// A record of the log.
 struct Kept {
@@ -38,7 +38,7 @@ pub(crate) fn check(disk: &dyn Disk, late: Duration, seen: &mut Seen) {
         Ok(log) => {
             acknowledged(&log, seen, &mut wrong);
             for waited in &seen.waits {
-                wait(&log, waited, late, &mut wrong);
+                wait(&log, waited, &seen.acknowledged, late, &mut wrong);
             }
             for (number, watched) in seen.watches.iter().enumerate() {
                 watch(&log, number, watched, &mut wrong);
@@ -99,7 +99,7 @@ fn read(disk: &dyn Disk, wrong: &mut Vec<String>) -> Result<Log, String> {
 
 /// Every acknowledged event is in the log, at the position that its sender was told.
 fn acknowledged(log: &Log, seen: &Seen, wrong: &mut Vec<String>) {
-    for (id, position) in &seen.acknowledged {
+    for Acknowledged { id, position, .. } in &seen.acknowledged {
         let kept = log.get(position).and_then(|kept| kept.event.as_ref());
         if kept.is_none_or(|event| event.id != *id) {
             wrong.push(format!("event {id} was acknowledged at {position}, and is not there"));
@@ -180,7 +180,7 @@ fn implied(log: &Log, waited: &Waited, up_to: u64) -> Implied {
 }
 
 /// The outcome is the one that the log implies up to the position that it names, and came in time.
-fn wait(log: &Log, waited: &Waited, late: Duration, wrong: &mut Vec<String>) {
+fn wait(log: &Log, waited: &Waited, acknowledged: &[Acknowledged], late: Duration, wrong: &mut Vec<String>) {
     if waited.dropped {
         return;
     }
@@ -198,8 +198,24 @@ fn wait(log: &Log, waited: &Waited, late: Duration, wrong: &mut Vec<String>) {
     }
     // What the client concludes by itself says what it knew; a key that was skipped counts from a moment that only
     // the agent knows.
+    let by_client =
+        waited.cancelled && outcome.kind == Kind::Cancelled && outcome.reason == Some(Reason::Cancelled);
+    if !outcome.confirmed && outcome.kind != Kind::TimedOut && !by_client {
+        wrong.push(format!("{name} ended {:?} ({:?}), and the log is there", outcome.kind, outcome.reason));
+    }
     if !outcome.confirmed || waited.skipped {
         return;
+    }
+    if outcome.kind == Kind::TimedOut {
+        let unseen = acknowledged.iter().find(|acknowledged| {
+            acknowledged.position > outcome.cursor.position.0 && acknowledged.at < deadline
+        });
+        if let Some(unseen) = unseen {
+            wrong.push(format!(
+                "{name} timed out at {deadline} having looked up to {}, and {} was acknowledged at {}",
+                outcome.cursor.position, unseen.position, unseen.at
+            ));
+        }
     }
     let implied = implied(log, waited, outcome.cursor.position.0);
     let ended = match implied.end {

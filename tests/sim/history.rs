@@ -20,14 +20,24 @@ pub(crate) struct Seen {
     /// What must not happen, and was seen to at once.
     pub(crate) wrong: Vec<String>,
     pub(crate) log_id: Option<String>,
-    /// What was acknowledged: an event's id, and the position that the answer named.
-    pub(crate) acknowledged: Vec<(String, u64)>,
+    /// What was acknowledged.
+    pub(crate) acknowledged: Vec<Acknowledged>,
     /// CancelInstances that were answered.
     pub(crate) cancelled: Vec<u64>,
     pub(crate) waits: Vec<Waited>,
     pub(crate) watches: Vec<Watched>,
     pub(crate) consumers: BTreeMap<String, Consumed>,
     pub(crate) crashes: u32,
+}
+
+/// An event that its sender was told to be kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) id: String,
+    /// The position that the answer named.
+    pub(crate) position: u64,
+    /// When the answer came.
+    pub(crate) at: Time,
 }
 
 /// A wait, from its opening to its outcome.

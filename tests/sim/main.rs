@@ -13,9 +13,13 @@ mod history;
 mod net;
 mod world;
 
-use std::sync::Mutex;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
+use std::time::Duration;
 
+use tokio::time::timeout;
 use wakeful::clock::{Clock, Time};
 #[cfg(debug_assertions)]
 use wakeful::plant::{self, Plant};
@@ -24,12 +28,48 @@ use crate::history::Seen;
 
 /// Worlds in a normal run.
 const SEEDS: u64 = 500;
+/// By the world's own clock, which jumps to whatever comes next.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+thread_local! {
+    /// What has panicked on this thread, where the world that it happened in may not see it.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes every panic, beside what is done about it anyhow.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // It fails only where the thread ends.
+            let _ = PANICS.try_with(|panics| panics.borrow_mut().push(info.to_string()));
+            before(info);
+        }));
+    });
+}
 
 /// Lives through the world of a seed.
 fn live(seed: u64) -> Seen {
+    note_panics();
+    let mut seen = live_in(seed);
+    seen.wrong.extend(PANICS.take());
+    seen
+}
+
+fn live_in(seed: u64) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
-    runtime.block_on(async { world::live(seed, Clock::start_at(world::beginning(), Time::default())).await })
+    let life = async {
+        let clock = Clock::start_at(world::beginning(), Time::default());
+        timeout(LONGEST, world::live(seed, clock)).await
+    };
+    let wrong = |what: &str| Seen { wrong: vec![what.to_owned()], ..Seen::default() };
+    match panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(life))) {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(_)) => wrong("it came to no end"),
+        Err(_) => wrong("it panicked"),
+    }
 }
 
 /// What the environment says, a number.

@@ -119,6 +119,7 @@ impl Net {
             if !chance.percent(40) {
                 return true;
             }
+            // Those that go silent end with the agent, as all do.
             match chance.below(4) {
                 0 => {
                     for half in [&link.to_agent, &link.to_client] {
@@ -126,6 +127,7 @@ impl Net {
                         way.reset = true;
                         way.wake();
                     }
+                    return false;
                 }
                 1 => link.to_agent.lock().silent = true,
                 2 => {
@@ -138,7 +140,7 @@ impl Net {
                 }
                 _ => link.to_client.lock().silent = true,
             }
-            false
+            true
         });
     }
 

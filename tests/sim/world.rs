@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
+use tonic::Status;
 use wakeful::agent::ground::{Ground, LogGround, WriterGround};
 use wakeful::agent::{Agent, AgentError};
 use wakeful::clock::{Clock, Time};
@@ -321,7 +322,9 @@ pub(crate) async fn live(seed: u64, clock: Clock) -> Seen {
     // As long as a silent connection of a reader may take to be found out, and to work off what is left.
     sleep(CALM).await;
     let client = net.client(Port::Unix, chance.fork());
-    match client.inspector().get_status(GetStatusRequest {}).await {
+    let mut inspector = client.inspector();
+    let status = timeout(CALM, inspector.get_status(GetStatusRequest {}));
+    match status.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
         Ok(status) if status.get_ref().open_waits == 0 => {}
         Ok(status) => history.wrong(format!("{} waits are left open", status.get_ref().open_waits)),
         Err(status) => history.wrong(format!("no status: {status}")),

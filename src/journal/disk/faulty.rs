@@ -45,6 +45,12 @@ pub struct Faults {
     /// Once it has synced so many times, the machine goes down when it is asked to sync: from then on nothing is
     /// served until [`FaultyDisk::crash`].
     pub dies_after_syncs: Option<u64>,
+    /// Batches find no room, also where they are to be written over what is there.
+    pub full_segments: bool,
+    /// Files cannot be given another name.
+    pub renames_fail: bool,
+    /// Segments' files cannot be given another name.
+    pub no_retiring: bool,
     /// Syncs of segments say that they are done, and bring nothing to the disk.
     pub syncs_lie: bool,
 }
@@ -201,6 +207,10 @@ impl State {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let mut fits = bytes.len();
         let mut fault = None;
+        // Zeros go through: what a log is laid out and cut back with.
+        if self.faults.full_segments && offset > 0 && bytes.iter().any(|byte| *byte != 0) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if let Some(left) = &mut self.faults.write_fails_after {
             if fits as u64 > *left {
                 fits = *left as usize;
@@ -288,6 +298,9 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.lock();
         let number = state.number_of(from)?;
+        if state.faults.renames_fail || (state.faults.no_retiring && from.ends_with(".segment")) {
+            return Err(io::Error::other("the disk fails on purpose"));
+        }
         state.change(Change::Rename(from.to_owned(), to.to_owned(), number));
         state.measure();
         Ok(())

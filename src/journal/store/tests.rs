@@ -314,6 +314,64 @@ fn a_full_disk_refuses_loses_nothing_and_takes_more_once_there_is_room() {
 }
 
 #[test]
+fn a_segment_whose_first_batch_found_no_room_still_wants_what_only_notes_tell() {
+    let disk = FaultyDisk::default();
+    let (mut store, _) = start(&disk);
+    let _ = store.begun();
+    let mut number = 0;
+    while !store.begins_segment(at(number + 1)) {
+        number += 1;
+        append(&mut store, number, 1, 100).expect("written");
+    }
+    disk.set_faults(Faults { full_segments: true, ..Faults::default() });
+    let refused = append(&mut store, number + 1, 1, 100).expect_err("there is no room");
+    assert!(matches!(refused, WriteError::Full { .. }), "{refused}");
+    disk.set_faults(Faults::default());
+    assert_eq!(store.begun(), Some(at(number)));
+}
+
+#[test]
+fn segments_that_could_not_be_taken_out_leave_no_gap() {
+    let disk = FaultyDisk::default();
+    let (mut store, _, _) = start_with(&disk, &Start { hands: Hands::Own, ..SYNC }).expect("a log");
+    let ids = Ids::new(RETENTION.id_window, 1 << 20);
+    for n in 1..600 {
+        append(&mut store, n, 1, 200).expect("written");
+        let renames_fail = n % 40 == 0;
+        disk.set_faults(Faults { no_retiring: renames_fail, ..Faults::default() });
+        store.retain(at(n), None, &ids);
+        disk.set_faults(Faults::default());
+    }
+    let kept = read_all(&store, store.segments().oldest().0 - 1).len();
+    drop(store);
+    let (_, seen) = start(&disk);
+    assert!(seen.batches.len() >= kept, "{} of {kept}", seen.batches.len());
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_tried_again() {
+    let disk = FaultyDisk::default();
+    let (mut store, _, _) = start_with(&disk, &Start { hands: Hands::Own, ..SYNC }).expect("a log");
+    let mut all = Vec::new();
+    let mut refused = 0;
+    for n in 1..200 {
+        let fails = n % 3 > 0;
+        disk.set_faults(Faults { renames_fail: fails, ..Faults::default() });
+        match append(&mut store, n, 1, 200) {
+            Ok(batch) => all.push(batch),
+            Err(error) => {
+                assert!(matches!(error, WriteError::NotNow { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
+    drop(store);
+    disk.crash(|| false);
+    assert_eq!(start(&disk).1.batches, all);
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_accepted_until_a_start() {
     let (disk, mut all) = log(2);
     let (mut store, _) = start(&disk);
