@@ -234,6 +234,7 @@ impl Config {
     /// How much of the log is kept.
     pub fn retention(&self) -> Retention {
         Retention {
+            while_needed: false,
             age: self.log_age.0,
             bytes: self.log_size.0,
             held_bytes: self.log_held_size.0.max(self.log_size.0),

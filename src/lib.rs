@@ -28,6 +28,7 @@ pub mod convert;
 pub mod directory;
 pub mod engine;
 pub mod event;
+pub mod gateway;
 pub mod journal;
 pub mod net;
 pub mod paths;

@@ -245,6 +245,7 @@ mod tests {
 
     fn journal(bytes: u64, held_bytes: u64) -> MemoryJournal {
         MemoryJournal::new(Retention {
+            while_needed: false,
             age: Duration::from_secs(64),
             bytes,
             held_bytes,

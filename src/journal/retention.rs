@@ -13,6 +13,9 @@ const SEGMENTS: u64 = 32;
 /// How much of the log is kept, and of the ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
+    /// Only what may yet be asked for is kept. The age and the bytes then say no more than how large a segment
+    /// grows.
+    pub while_needed: bool,
     /// How long events are kept.
     pub age: Duration,
     /// How many bytes of records are kept. It wins over the age.
@@ -67,6 +70,9 @@ impl Retention {
         let old = oldest.newest < now.minus(self.age);
         let over = bytes > self.bytes;
         let needed = pinned.is_some_and(|pinned| pinned < oldest.last);
+        if self.while_needed {
+            return (!needed && !newest).then_some(Goes::Old);
+        }
         if needed && bytes <= self.held_bytes {
             return None;
         }

@@ -199,6 +199,16 @@ impl Store {
         oldest
     }
 
+    /// Whether there is a segment before the one that is written.
+    pub fn has_older(&self) -> bool {
+        self.front().is_some_and(|(_, only)| !only)
+    }
+
+    /// The position after the last of the oldest segment, unless that is the one that is written.
+    pub fn oldest_end(&self) -> Option<Position> {
+        self.front().and_then(|(front, only)| (!only).then(|| front.end()))
+    }
+
     /// The oldest position that would be kept if nothing was pinned; `None` while the log is within its size.
     pub fn oldest_by_size(&self) -> Option<Position> {
         let bytes = self.bytes();

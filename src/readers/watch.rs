@@ -156,6 +156,7 @@ mod tests {
     async fn a_filter_that_lets_nothing_of_a_busy_log_through_is_told_every_30_s_how_far_it_has_looked() {
         let bytes = 1 << 30;
         let retention = Retention {
+            while_needed: false,
             age: Duration::from_secs(3_600),
             bytes,
             held_bytes: bytes,

@@ -39,6 +39,7 @@ pub(super) const LIMITS: Limits = Limits {
     max_unarmed: Duration::from_secs(3_600),
 };
 pub(super) const RETENTION: Retention = Retention {
+    while_needed: false,
     age: Duration::from_secs(3_600),
     bytes: 1 << 20,
     held_bytes: 1 << 22,

@@ -11,6 +11,7 @@ use super::*;
 use crate::event::{Event, EventId, InstanceId, KeyRef};
 
 const RETENTION: Retention = Retention {
+    while_needed: false,
     age: Duration::from_secs(1_000),
     bytes: 32 * 1_024,
     held_bytes: 64 * 1_024,
