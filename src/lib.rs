@@ -27,6 +27,7 @@ pub mod config;
 pub mod convert;
 pub mod engine;
 pub mod event;
+pub mod gateway;
 pub mod journal;
 pub mod net;
 pub mod paths;

@@ -6,6 +6,7 @@
 pub mod call;
 pub mod codec;
 pub mod flag;
+pub mod http1;
 pub mod http2;
 pub mod listen;
 mod refuse;
