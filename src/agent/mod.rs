@@ -49,8 +49,9 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::recovery::Hands;
 use crate::journal::store::WriteError;
 use crate::net::flag::Flag;
+use crate::net::http2::{self, Http2};
 use crate::net::listen::{ListenError, Listener, Peer};
-use crate::net::serve::{self, serve};
+use crate::net::serve::serve;
 use crate::net::wire::service::event_receiver_server::EventReceiverServer;
 use crate::proto::event_log_server::EventLogServer;
 use crate::proto::inspector_server::InspectorServer;
@@ -251,7 +252,7 @@ impl Agent {
                 (None, engine, log, clock, Some(journal), next_opening)
             }
         };
-        let bounds = serve::Bounds::from(&config);
+        let bounds = http2::Bounds::from(&config);
         let shared = Arc::new(Shared {
             bounds: Bounds::from(&config),
             clock,
@@ -290,12 +291,14 @@ impl Agent {
         let everyones = reflection::add(everyones, &SERVICES[1..2])?.prepare();
         let drivers = reflection::add(drivers, &SERVICES[1..])?.prepare();
 
+        let (everyones, drivers) = (Http2::new(everyones, bounds), Http2::new(drivers, bounds));
+        let connections = shared.config.max_connections;
         let stop = Flag::default();
         let stopped = || stop.clone();
         let open = || Arc::clone(&shared.connections);
         let listeners = vec![
-            tokio::spawn(serve(tcp, everyones, bounds, open(), stopped(), LAST_WORDS)),
-            tokio::spawn(serve(unix, drivers, bounds, open(), stopped(), LAST_WORDS)),
+            tokio::spawn(serve(tcp, everyones, connections, open(), stopped(), LAST_WORDS)),
+            tokio::spawn(serve(unix, drivers, connections, open(), stopped(), LAST_WORDS)),
         ];
         info!(%address, socket = %socket.display(), log_id = %shared.log.id(), "started");
         let journal_ended = shared.journal.is_some().then_some(journal_ended);

@@ -1,0 +1,82 @@
+//! What is done for every request, before its path and method are looked at and after it is answered.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::EXPECT;
+use http::{Method, Uri};
+use tracing::{Instrument, debug, info_span};
+
+use super::auth::Caller;
+use super::body::Unread;
+use super::envelope::{self, Fault};
+use super::microversion::{self, Asked};
+use super::versions::{self, Root};
+use super::{Front, Gate};
+
+/// What is known of a request once it has been let in.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) root: Root,
+    /// The microversion asked for. `/v2` has none.
+    pub(super) asked: Option<Asked>,
+    /// `None` where a version document is asked for, which needs no token.
+    pub(super) caller: Option<Caller>,
+    /// The gateway's URL as the caller wrote it.
+    pub(super) base: String,
+}
+
+/// Around every request: its id, its token, and the headers that its reply has.
+pub(super) async fn receive<F: Front>(
+    State(gate): State<Arc<Gate<F>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = envelope::request_id();
+    let global = envelope::global_request_id(request.headers()).map(str::to_owned);
+    let span = info_span!("request", id, global);
+    async move {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let root = Root::of(uri.path());
+        let asked = (root != Root::V2)
+            .then(|| microversion::asked(request.headers(), gate.settings.max_microversion));
+        let base = versions::base_url(&uri, request.headers());
+        let caller = gate.auth.caller(request.headers(), gate.clock.now());
+        let mut response = if caller.is_none() && !is_document(&method, &uri) {
+            let root = format!("{base}/");
+            refuse(&gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
+        } else {
+            let arrival = Arrival { root, asked: asked.clone(), caller, base };
+            request.extensions_mut().insert(arrival);
+            next.run(request).await
+        };
+        envelope::sign(response.headers_mut(), &id, asked.as_ref());
+        debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// Refuses a request whose body has not been looked at.
+pub(super) async fn refuse<F: Front>(gate: &Gate<F>, fault: Fault, request: Request) -> Response {
+    unread(gate, request).pass_over().await;
+    fault.into_response()
+}
+
+/// A request's body.
+pub(super) fn unread<F: Front>(gate: &Gate<F>, request: Request) -> Unread {
+    let waits = request.headers().contains_key(EXPECT);
+    Unread::new(request.into_body(), gate.settings.max_body, waits)
+}
+
+/// Whether it is a version document that is asked for.
+fn is_document(method: &Method, uri: &Uri) -> bool {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    match uri.path() {
+        "/" | "/v2" | "/v2/" | "/v2.1" | "/v2.1/" => reads,
+        other => Root::of(other) == Root::Other,
+    }
+}

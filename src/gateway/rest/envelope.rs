@@ -1,0 +1,147 @@
+//! What a reply looks like that is no list of events: errors, each in its envelope.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::microversion::{Asked, LEGACY, STANDARD};
+
+/// When who was refused for want of room may try again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request that is refused as a whole.
+#[derive(Debug)]
+pub(super) struct Fault {
+    status: StatusCode,
+    message: String,
+    headers: HeaderMap,
+}
+
+impl Fault {
+    /// This status, and why.
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), headers: HeaderMap::new() }
+    }
+
+    /// 503: may be tried again soon.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, RETRY.as_secs().into())
+    }
+
+    /// 405, with the methods that there are.
+    pub(super) fn bad_method(allowed: &'static str) -> Self {
+        let message = format!("the method is not one of this path's: {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// 401, and where tokens are to be had.
+    pub(super) fn unauthorized(uri: &str) -> Self {
+        let challenge = HeaderValue::try_from(format!("Keystone uri=\"{uri}\""))
+            .unwrap_or_else(|_| HeaderValue::from_static("Keystone uri=\"\""));
+        Self::new(StatusCode::UNAUTHORIZED, "the request needs a valid token in X-Auth-Token")
+            .with(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// The same, after which the connection is closed.
+    #[must_use]
+    pub(super) fn and_close(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    fn body(&self) -> String {
+        let code = self.status.as_u16();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let error = json!({"code": code, "title": "Unauthorized", "message": self.message});
+            return json!({"error": error}).to_string();
+        }
+        json!({name(code): {"code": code, "message": self.message}}).to_string()
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = json_response(self.status, self.body());
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// What the envelope of this code is called.
+fn name(code: u16) -> &'static str {
+    match code {
+        400 => "badRequest",
+        403 => "forbidden",
+        404 => "itemNotFound",
+        405 => "badMethod",
+        413 => "overLimit",
+        415 => "badMediaType",
+        503 => "serviceUnavailable",
+        _ => "computeFault",
+    }
+}
+
+/// A reply of JSON.
+pub(super) fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// A new request's id.
+pub(super) fn request_id() -> String {
+    format!("req-{}", Uuid::new_v4())
+}
+
+/// The id that the caller has given its own request, if it has one.
+pub(super) fn global_request_id(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(REQUEST_ID)?.to_str().ok()?;
+    Uuid::try_parse(given.strip_prefix("req-")?).ok().map(|_| given)
+}
+
+/// Puts the headers on a reply that every reply has; those for the version where there is one.
+pub(super) fn sign(headers: &mut HeaderMap, request_id: &str, asked: Option<&Asked>) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(COMPUTE_REQUEST_ID, id.clone());
+        headers.insert(REQUEST_ID, id);
+    }
+    let Some(version) = asked.and_then(Asked::shown) else {
+        return;
+    };
+    if let (Ok(standard), Ok(legacy)) =
+        (HeaderValue::try_from(format!("compute {version}")), HeaderValue::try_from(version))
+    {
+        headers.insert(STANDARD, standard);
+        headers.insert(LEGACY, legacy);
+        let vary = HeaderValue::from_static("OpenStack-API-Version, X-OpenStack-Nova-API-Version");
+        headers.insert(http::header::VARY, vary);
+    }
+}
+
+/// The whole reply to a connection more than there may be, as HTTP/1 has it.
+pub(super) fn farewell(text: &str) -> Vec<u8> {
+    let fault = Fault::unavailable(text);
+    let (id, body) = (request_id(), fault.body());
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Retry-After: {}\r\nX-Compute-Request-Id: {id}\r\nX-OpenStack-Request-Id: {id}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len(),
+        RETRY.as_secs(),
+    )
+    .into_bytes()
+}

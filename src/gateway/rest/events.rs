@@ -1,0 +1,177 @@
+//! `POST os-server-external-events`: from a body to what became of each event.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::arrival::{Arrival, unread};
+use super::body::Unread;
+use super::envelope::{Fault, json_response};
+use super::microversion::{Asked, LOWEST, Supported};
+use super::schema::{self, Rules, Sent};
+use super::versions::Root;
+use super::{Arrived, Front, Gate, Unavailable};
+
+/// The tags that a power-update has.
+const POWER_TAGS: [&str; 2] = ["POWER_ON", "POWER_OFF"];
+
+#[derive(Serialize)]
+struct Reply {
+    events: Vec<Answered>,
+}
+
+/// An event as it was sent, and what became of its delivery.
+#[derive(Serialize)]
+struct Answered {
+    #[serde(flatten)]
+    sent: Sent,
+    status: &'static str,
+    code: u16,
+}
+
+/// Takes events in.
+pub(super) async fn take<F: Front>(
+    State(gate): State<Arc<Gate<F>>>,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Response {
+    let tenant = tenant(request.uri().path()).map(str::to_owned);
+    let headers = request.headers().clone();
+    let mut body = unread(&gate, request);
+    match answer(&gate, &arrival, tenant.as_deref(), &headers, &mut body).await {
+        Ok(response) => response,
+        Err(fault) => {
+            body.pass_over().await;
+            fault.into_response()
+        }
+    }
+}
+
+/// The checks, in the order in which callers know them, and then the events.
+async fn answer<F: Front>(
+    gate: &Gate<F>,
+    arrival: &Arrival,
+    tenant: Option<&str>,
+    headers: &HeaderMap,
+    body: &mut Unread,
+) -> Result<Response, Fault> {
+    let minor = in_force(arrival, gate.settings.max_microversion)?;
+    check_media_type(headers)?;
+    // The slot is taken before the body is read: so many bodies are in memory, and no more.
+    let _slot = match timeout(gate.settings.slot_timeout, gate.slots.acquire()).await {
+        Ok(Ok(slot)) => slot,
+        _ => {
+            let settings = &gate.settings;
+            warn!(max_requests = settings.max_requests, "a request refused: as many are in flight");
+            return Err(Fault::unavailable(format!(
+                "max_requests is {}, and so many have been in flight for {:?}",
+                settings.max_requests, settings.slot_timeout
+            )));
+        }
+    };
+    let bytes = body.read(gate.settings.body_timeout).await?;
+    let bad_request = |message| Fault::new(StatusCode::BAD_REQUEST, message);
+    let json = schema::json(&bytes).map_err(bad_request)?;
+    drop(bytes);
+    let caller = arrival.caller.as_ref();
+    if let (Some(tenant), Some(own)) = (tenant, caller.and_then(|caller| caller.project_id.as_deref()))
+        && tenant != own
+    {
+        return Err(bad_request("the project in the path is not the token's".to_owned()));
+    }
+    let rules = Rules {
+        minor,
+        extra_event_names: &gate.settings.extra_event_names,
+        lenient: arrival.root == Root::V2,
+    };
+    let checked = schema::events(json, rules).map_err(bad_request)?;
+    if !caller.is_some_and(|caller| caller.may_send) {
+        let text = "sending external events needs the role service or admin";
+        return Err(Fault::new(StatusCode::FORBIDDEN, text));
+    }
+    let (sent, arrived): (Vec<Sent>, Vec<Arrived>) = checked.into_iter().unzip();
+    for event in &arrived {
+        note_power_tag(event);
+    }
+    let codes = gate.front.take(arrived).await.map_err(|Unavailable { message }| {
+        warn!(message, "a request's events could not be kept");
+        Fault::unavailable(message)
+    })?;
+    reply(sent, &codes)
+}
+
+/// The microversion in force, checked.
+pub(super) fn in_force(arrival: &Arrival, max: u16) -> Result<u16, Fault> {
+    match &arrival.asked {
+        None => Ok(LOWEST),
+        Some(Asked::InForce(minor)) => Ok(*minor),
+        Some(Asked::Outside(version)) => {
+            let text = format!("version {version} is not supported: {}", Supported(max));
+            Err(Fault::new(StatusCode::NOT_ACCEPTABLE, text))
+        }
+        Some(Asked::Malformed(version)) => {
+            let text = format!(
+                "the version {} is malformed: it must be latest, or two numbers such as 2.{max}",
+                crate::event::Quoted(version)
+            );
+            Err(Fault::new(StatusCode::BAD_REQUEST, text))
+        }
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(given) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(given.as_bytes());
+    let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match media_type.as_str() {
+        "" | "text/plain" | "application/json" | "application/vnd.openstack.compute+json" => Ok(()),
+        _ => {
+            let text = "the Content-Type must be application/json";
+            Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+        }
+    }
+}
+
+/// The project in a path, if it has one.
+fn tenant(path: &str) -> Option<&str> {
+    let mut parts = path.split('/').skip(2);
+    let (tenant, rest) = (parts.next()?, parts.next());
+    rest.map(|_| tenant)
+}
+
+fn note_power_tag(event: &Arrived) {
+    let tag = event.tag.as_deref();
+    if event.name == "power-update" && tag.is_some_and(|tag| !POWER_TAGS.contains(&tag)) {
+        warn!(instance = %event.instance, tag, "a power-update with a tag that nothing will come of");
+    }
+}
+
+fn reply(sent: Vec<Sent>, codes: &[u16]) -> Result<Response, Fault> {
+    let broken = || Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the reply could not be made");
+    if sent.len() != codes.len() {
+        error!(events = sent.len(), codes = codes.len(), "not every event has its code");
+        return Err(broken());
+    }
+    let whole = match codes.iter().all(|&code| code == 200) {
+        true => StatusCode::OK,
+        false => StatusCode::MULTI_STATUS,
+    };
+    let events = sent.into_iter().zip(codes).map(|(sent, &code)| {
+        let status = if code == 200 { "completed" } else { "failed" };
+        Answered { sent, status, code }
+    });
+    let body = serde_json::to_vec(&Reply { events: events.collect() }).map_err(|error| {
+        error!(%error, "a reply cannot be written as JSON");
+        broken()
+    })?;
+    Ok(json_response(whole, body))
+}

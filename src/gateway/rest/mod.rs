@@ -1,0 +1,204 @@
+//! The REST front: `os-server-external-events` as its callers know it.
+//!
+//! A request is taken in the order in which its callers know the checks: token (`arrival.rs`, `auth.rs`), path,
+//! method, version (`microversion.rs`), media type, body (`body.rs`), project, schema (`schema.rs`, `names.rs`),
+//! role (`events.rs`). What it asks for then is up to what stands behind the front: a [`Front`].
+
+mod arrival;
+pub mod auth;
+mod body;
+mod envelope;
+mod events;
+pub mod microversion;
+pub mod names;
+mod schema;
+mod versions;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+use self::arrival::{Arrival, refuse};
+use self::auth::Auth;
+use self::envelope::{Fault, json_response};
+pub use self::names::Purpose;
+use self::versions::Root;
+use crate::clock::{Clock, Time};
+use crate::event::{InstanceId, Status};
+use crate::net::flag::Flag;
+use crate::net::http1::Http1;
+use crate::net::listen::Listener;
+use crate::net::serve;
+
+/// An event as it was sent, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// The instance that it is about.
+    pub instance: InstanceId,
+    /// What happened.
+    pub name: String,
+    /// What the compute side does with it.
+    pub purpose: Purpose,
+    /// What it happened to, if that was said.
+    pub tag: Option<String>,
+    /// What became of the work.
+    pub status: Status,
+    /// Whether an event of this name needs a tag, and this one has none.
+    pub lacks_tag: bool,
+}
+
+/// Nothing of a request was kept: 503, and it may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Why, for the caller.
+    pub message: String,
+}
+
+/// What stands behind the front door.
+pub trait Front: Clone + Send + Sync + 'static {
+    /// Keeps the events that can be routed, and answers the code of each, in order: 404 if there is no such
+    /// instance, 400 if it lacks its tag, 422 if the instance is on no host, 200 once it is on disk; the first
+    /// that fits. It is dropped unfinished when the caller goes away, who then knows nothing of what was kept.
+    fn take(&self, events: Vec<Arrived>) -> impl Future<Output = Result<Vec<u16>, Unavailable>> + Send;
+}
+
+/// The bounds, and what is admitted.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The minor number of the highest microversion.
+    pub max_microversion: u16,
+    /// Names that events may have besides the API's own, at every microversion; each as
+    /// [`check_name`](crate::event::check_name) has it.
+    pub extra_event_names: Vec<String>,
+    /// Bytes of a request's body.
+    pub max_body: usize,
+    /// Requests in flight at once.
+    pub max_requests: usize,
+    /// How long a request past those waits for a slot before it is refused.
+    pub slot_timeout: Duration,
+    /// How long the head of a request may take, and how long a connection may be without one.
+    pub header_timeout: Duration,
+    /// How long the whole body of a request may take, and how long a caller may take nothing of its reply.
+    pub body_timeout: Duration,
+    /// Connections open at once.
+    pub max_connections: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_microversion: 104,
+            extra_event_names: Vec::new(),
+            max_body: 1024 * 1024,
+            max_requests: 256,
+            slot_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            max_connections: 4096,
+        }
+    }
+}
+
+/// What every request goes through.
+struct Gate<F> {
+    front: F,
+    auth: Auth,
+    settings: Settings,
+    slots: Semaphore,
+    clock: Clock,
+}
+
+/// The paths, and what answers at each.
+pub fn router<F: Front>(front: F, auth: Auth, settings: Settings) -> Router {
+    let slots = Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS));
+    let gate = Arc::new(Gate { front, auth, settings, slots, clock: Clock::start(Time::default()) });
+    let mut router = Router::new().route("/", documents(root::<F>));
+    for path in ["/v2", "/v2/", "/v2.1", "/v2.1/"] {
+        router = router.route(path, documents(version::<F>));
+    }
+    for path in [
+        "/v2/os-server-external-events",
+        "/v2/{tenant}/os-server-external-events",
+        "/v2.1/os-server-external-events",
+        "/v2.1/{tenant}/os-server-external-events",
+    ] {
+        router = router.route(path, post(events::take::<F>).fallback(not_post::<F>));
+    }
+    router
+        .fallback(nothing_there::<F>)
+        .layer(from_fn_with_state(Arc::clone(&gate), arrival::receive::<F>))
+        .with_state(gate)
+}
+
+/// Serves a listener's connections over HTTP/1 until `stop` is raised, then lets the requests on them end, for
+/// `grace` at most. `open` counts the connections.
+pub async fn serve<F: Front>(
+    listener: impl Listener,
+    front: F,
+    auth: Auth,
+    settings: Settings,
+    open: Arc<AtomicUsize>,
+    stop: Flag,
+    grace: Duration,
+) {
+    let (header_timeout, patience) = (settings.header_timeout, settings.body_timeout);
+    let max_connections = settings.max_connections;
+    let protocol = Http1::new(router(front, auth, settings), header_timeout, patience, envelope::farewell);
+    serve::serve(listener, protocol, max_connections, open, stop, grace).await;
+}
+
+type Routes<F> = axum::routing::MethodRouter<Arc<Gate<F>>>;
+
+fn documents<F: Front, T: 'static>(answer: impl Handler<T, Arc<Gate<F>>>) -> Routes<F> {
+    get(answer).fallback(not_get::<F>)
+}
+
+async fn root<F: Front>(
+    State(gate): State<Arc<Gate<F>>>,
+    Extension(arrival): Extension<Arrival>,
+) -> Response {
+    let document = versions::all(&arrival.base, gate.settings.max_microversion);
+    json_response(StatusCode::OK, document.to_string())
+}
+
+async fn version<F: Front>(
+    State(gate): State<Arc<Gate<F>>>,
+    Extension(arrival): Extension<Arrival>,
+) -> Result<Response, Fault> {
+    let max = gate.settings.max_microversion;
+    events::in_force(&arrival, max)?;
+    let document = versions::one(arrival.root, &arrival.base, max);
+    Ok(json_response(StatusCode::OK, document.to_string()))
+}
+
+async fn not_get<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) -> Response {
+    refuse(&gate, Fault::bad_method("GET, HEAD"), request).await
+}
+
+async fn not_post<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) -> Response {
+    refuse(&gate, Fault::bad_method("POST"), request).await
+}
+
+async fn nothing_there<F: Front>(
+    State(gate): State<Arc<Gate<F>>>,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Response {
+    if arrival.root == Root::Other {
+        let choices = versions::choices(&arrival.base, request.uri().path());
+        return json_response(StatusCode::MULTIPLE_CHOICES, choices.to_string()).into_response();
+    }
+    refuse(&gate, Fault::new(StatusCode::NOT_FOUND, "there is nothing at this path"), request).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! A request's body: JSON, then events, or which field is wrong and how.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Arrived;
+use super::names;
+use crate::event::{InstanceId, MAX_CHARS, Quoted, Status, check_text};
+
+/// An event as its sender spelled it, for the reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Sent {
+    name: String,
+    server_uuid: String,
+    /// `None` if it was not given, and then the reply has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+/// What a body is measured by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    /// The microversion in force, 2.`minor`.
+    pub(super) minor: u16,
+    /// Names that are admitted besides the API's own.
+    pub(super) extra_event_names: &'a [String],
+    /// Whether fields that are not known are passed over, as under `/v2`.
+    pub(super) lenient: bool,
+}
+
+/// Reads a body as JSON. Of a key that is there twice the last counts, as with Python's.
+///
+/// # Errors
+///
+/// What is wrong with it, and where: also invalid UTF-8, and lists and objects more than 127 deep.
+pub(super) fn json(body: &[u8]) -> Result<Value, String> {
+    if body.is_empty() {
+        return Err("the body is empty; it must be a JSON object with the field events".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))
+}
+
+/// Checks a body against the schema: each event as it was sent, and as it goes on.
+///
+/// # Errors
+///
+/// The path of the first field that is wrong, and what is wrong with it.
+pub(super) fn events(body: Value, rules: Rules<'_>) -> Result<Vec<(Sent, Arrived)>, String> {
+    let Value::Object(mut body) = body else {
+        return Err(format!("Invalid input: the body must be an object, and is {}", Kind(&body)));
+    };
+    let events = body.remove("events");
+    known_fields(&body, &Place::Body, rules)?;
+    let events = match events {
+        None => return Err(wrong(&Place::Events, "is required")),
+        Some(Value::Array(events)) if events.is_empty() => {
+            return Err(wrong(&Place::Events, "must have at least one event"));
+        }
+        Some(Value::Array(events)) => events,
+        Some(other) => return Err(wrong(&Place::Events, format!("must be a list, and is {}", Kind(&other)))),
+    };
+    events.into_iter().enumerate().map(|(index, value)| event(index, value, rules)).collect()
+}
+
+fn event(index: usize, value: Value, rules: Rules<'_>) -> Result<(Sent, Arrived), String> {
+    let Value::Object(mut fields) = value else {
+        return Err(wrong(&Place::Event(index), format!("must be an object, and is {}", Kind(&value))));
+    };
+    let at = |field| Place::Field(index, field);
+    let mut take = |field| match fields.remove(field) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(wrong(&at(field), format!("must be a string, and is {}", Kind(&other)))),
+    };
+    let name = take("name")?.ok_or_else(|| wrong(&at("name"), "is required"))?;
+    let server_uuid = take("server_uuid")?.ok_or_else(|| wrong(&at("server_uuid"), "is required"))?;
+    let tag = take("tag")?;
+    let status = take("status")?;
+    known_fields(&fields, &Place::Event(index), rules)?;
+
+    let rule = names::find(&name, rules.minor, rules.extra_event_names).ok_or_else(|| {
+        let text = format!("{} is not a name of an event in microversion 2.{}", Quoted(&name), rules.minor);
+        wrong(&at("name"), text)
+    })?;
+    let instance = uuid(&server_uuid)
+        .ok_or_else(|| wrong(&at("server_uuid"), format!("{} is not a UUID", Quoted(&server_uuid))))?;
+    if let Some(tag) = &tag {
+        check_text(tag, "of a tag", MAX_CHARS).map_err(|invalid| wrong(&at("tag"), invalid))?;
+    }
+    let status = match status.as_deref() {
+        None | Some("completed") => Status::Completed,
+        Some("failed") => Status::Failed,
+        Some("in-progress") => Status::InProgress,
+        Some(other) => {
+            let text = format!("{} is not one of completed, failed and in-progress", Quoted(other));
+            return Err(wrong(&at("status"), text));
+        }
+    };
+    let arrived = Arrived {
+        instance: InstanceId(instance),
+        name: name.clone(),
+        purpose: rule.purpose,
+        tag: tag.clone(),
+        status,
+        lacks_tag: rule.needs_tag && tag.is_none(),
+    };
+    Ok((Sent { name, server_uuid, tag }, arrived))
+}
+
+fn known_fields(left: &Map<String, Value>, place: &Place, rules: Rules<'_>) -> Result<(), String> {
+    match left.keys().next() {
+        Some(unknown) if !rules.lenient => {
+            Err(wrong(place, format!("has a field {} that is not known", Quoted(unknown))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A UUID in any of the spellings that Python's `uuid` takes: with `urn:` and `uuid:` before it, in braces, in
+/// either case, dashed anywhere or nowhere.
+fn uuid(text: &str) -> Option<Uuid> {
+    let bare = text.replace("urn:", "").replace("uuid:", "");
+    let digits = bare.trim_matches(['{', '}']).replace('-', "");
+    (digits.len() == 32).then(|| Uuid::try_parse(&digits).ok()).flatten()
+}
+
+fn wrong(place: &Place, what: impl fmt::Display) -> String {
+    format!("Invalid input for {place}: {what}")
+}
+
+/// Where in a body.
+enum Place {
+    Body,
+    Events,
+    Event(usize),
+    Field(usize, &'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body => f.write_str("the body"),
+            Self::Events => f.write_str("field events"),
+            Self::Event(index) => write!(f, "field events[{index}]"),
+            Self::Field(index, field) => write!(f, "field events[{index}].{field}"),
+        }
+    }
+}
+
+/// What a value is, for people.
+struct Kind<'a>(&'a Value);
+
+impl fmt::Display for Kind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        })
+    }
+}
