@@ -13,6 +13,9 @@ const FILES: &[&str] = &[
     "wakeful/v1/waits.proto",
     "wakeful/v1/event_log.proto",
     "wakeful/v1/inspector.proto",
+    "wakeful/v1/bindings.proto",
+    "wakeful/v1/directory.proto",
+    "wakeful/v1/outbox.proto",
 ];
 
 const RECEIVER: &str = "wakeful/v1/event_receiver.proto";

@@ -3,6 +3,8 @@
 //! A flag is stronger than the environment, and that is stronger than the file. All three set the same
 //! options: `--max-waits 5000`, `WAKEFUL_MAX_WAITS=5000`, `max_waits = 5000`.
 
+pub mod gateway;
+mod options;
 mod values;
 
 use std::fmt;
@@ -18,7 +20,9 @@ use crate::journal::consumers::Consumers;
 use crate::journal::retention::Retention;
 use crate::{engine, paths};
 
-pub use self::values::{Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Span, Switch};
+use self::options::options;
+pub(crate) use self::values::choices;
+pub use self::values::{Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, Span, Switch};
 
 /// A setting that cannot be used.
 #[derive(Debug, Error)]
@@ -63,82 +67,8 @@ pub enum ConfigError {
     },
 }
 
-/// From a table of options, the struct that is read from flags, environment and file, and the one that the
-/// agent runs by.
-macro_rules! options {
-    ($($name:ident: $type:ty = $default:literal $(, $low:literal to $high:literal)?; $help:literal)*) => {
-        /// The options as they were given: what is `None` was not.
-        #[derive(Clone, Default, clap::Args, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct Options {
-            $(
-                #[doc = $help]
-                #[arg(
-                    long,
-                    value_name = value_name(stringify!($type)),
-                    num_args = if stringify!($type) == "Switch" { 0..=1 } else { 1..=1 },
-                    default_missing_value = "true",
-                    env = env_name(stringify!($name)),
-                    help = concat!($help, " [default: ", $default, $("; from ", $low, " to ", $high,)? "]"),
-                )]
-                #[serde(default, deserialize_with = "from_text")]
-                pub $name: Option<$type>,
-            )*
-        }
-
-        /// The options as they are in force.
-        #[derive(Clone)]
-        pub struct Config {
-            $(#[doc = $help] pub $name: $type,)*
-        }
-
-        impl Options {
-            /// These options, and where they say nothing, the weaker ones.
-            #[must_use]
-            pub fn or(self, weaker: Self) -> Self {
-                Self { $($name: self.$name.or(weaker.$name),)* }
-            }
-
-            /// Fills in the defaults and checks the bounds.
-            ///
-            /// # Errors
-            ///
-            /// If an option is outside its bounds, or not possible.
-            pub fn resolve(self) -> Result<Config, ConfigError> {
-                let config = Config {
-                    $($name: match self.$name {
-                        Some(value) => value,
-                        None => default_of(stringify!($name), $default)?,
-                    },)*
-                };
-                $($(
-                    let bounds = (default_of(stringify!($name), $low)?, default_of(stringify!($name), $high)?);
-                    if config.$name < bounds.0 || config.$name > bounds.1 {
-                        return Err(ConfigError::OutOfBounds {
-                            option: stringify!($name),
-                            value: config.$name.to_string(),
-                            low: $low,
-                            high: $high,
-                        });
-                    }
-                )?)*
-                config.check()
-            }
-        }
-
-        impl Config {
-            /// Every option that is a limit, by its name, as it is set.
-            pub fn limits(&self) -> impl Iterator<Item = (&'static str, String)> {
-                [$((stringify!($name), self.$name.to_string(), ![$($low,)? ""][0].is_empty()),)*]
-                    .into_iter()
-                    .filter(|(_, _, bounded)| *bounded)
-                    .map(|(name, value, _)| (name, value))
-            }
-        }
-    };
-}
-
 options! {
+    "WAKEFUL_";
     listen: SocketAddr = "127.0.0.1:7420"; "Where to take events in over gRPC; loopback only. Port 0: a free one"
     socket: FilePath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
     host: HostName = "the machine's name"; "The name of this host"
@@ -180,19 +110,6 @@ options! {
     keepalive_interval: Span = "20s", "100ms" to "1h"; "How often an idle peer is asked whether it is there"
     keepalive_timeout: Span = "10s", "100ms" to "1h"; "How long it may take to answer that"
     first_byte_timeout: Span = "10s", "100ms" to "1h"; "How long a new connection may stay silent"
-}
-
-impl Options {
-    /// Reads the options that a TOML file sets.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or has an unknown key or a malformed value; the error has the line.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.into(), error })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.into(), error })
-    }
 }
 
 impl Config {
@@ -242,62 +159,6 @@ impl Config {
             max_ids: self.max_ids,
         }
     }
-}
-
-/// The value that a table entry's text stands for. Three of them say in words what is only known on the
-/// machine.
-fn default_of<T: FromStr<Err: fmt::Display>>(
-    option: &'static str,
-    text: &'static str,
-) -> Result<T, ConfigError> {
-    let text = match option {
-        "socket" => paths::socket().display().to_string(),
-        "data_dir" => paths::data_dir().display().to_string(),
-        "host" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        _ => text.to_owned(),
-    };
-    text.parse().map_err(|error: T::Err| ConfigError::NotPossible {
-        option,
-        text: error.to_string(),
-        value: text,
-    })
-}
-
-/// A value in the file: a string as a flag would have it, or a number.
-fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
-    from: D,
-) -> Result<Option<T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a string, a number, or true or false")]
-    enum Value {
-        Text(String),
-        Number(u64),
-        Switch(bool),
-    }
-    let text = match Value::deserialize(from)? {
-        Value::Text(text) => text,
-        Value::Number(number) => number.to_string(),
-        Value::Switch(on) => on.to_string(),
-    };
-    text.parse().map(Some).map_err(serde::de::Error::custom)
-}
-
-fn value_name(of: &str) -> &'static str {
-    match of {
-        "SocketAddr" => "ADDR",
-        "FilePath" => "PATH",
-        "Switch" => "BOOL",
-        "HostName" => "NAME",
-        "Durability" | "LogFormat" => "KIND",
-        "LogLevel" => "LEVEL",
-        "Span" => "SPAN",
-        "Bytes" => "BYTES",
-        _ => "N",
-    }
-}
-
-fn env_name(option: &str) -> String {
-    format!("WAKEFUL_{}", option.to_uppercase())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! what always holds.
 
 pub mod agent;
+mod backoff;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -15,8 +15,10 @@ pub mod args;
 pub mod cancel;
 pub mod completions;
 pub mod consumers;
+mod daemon;
 pub mod events;
 pub mod explain;
+pub mod gateway;
 pub mod journal;
 pub mod output;
 pub mod pages;
@@ -50,6 +52,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Agent(Box<agent::Args>),
+    Gateway(Box<gateway::Args>),
     Wait(Box<wait::Args>),
     Send(send::Args),
     Watch(watch::Args),
@@ -73,6 +76,7 @@ impl Cli {
         let out = &mut Out::new(self.output);
         let code = match self.command {
             Command::Agent(args) => agent::run(*args),
+            Command::Gateway(args) => gateway::run(*args),
             Command::Journal(args) => journal::run(args, out),
             Command::Completions(args) => completions::run(&args, out),
             // Its exit code is the wait's, whoever reads the output or does not.

@@ -10,9 +10,9 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use super::Client;
-use super::backoff::Backoff;
 use super::error::Error;
 use super::memory::{Memory, Next, Order};
+use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::event::WaitId;
 use crate::proto::{ArmRequest, CancelRequest, SkipRequest, WaitRequest, WaitResponse};
@@ -20,6 +20,10 @@ use crate::proto::{ArmRequest, CancelRequest, SkipRequest, WaitRequest, WaitResp
 /// How long an ask, or an order, may stay unanswered. An agent may take 5 s and more to make a wait known to
 /// the gateways before it answers.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Pauses between asks of an agent that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 type Telling = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 
@@ -37,7 +41,7 @@ impl Driver {
         let ordered = memory.subscribe();
         // A version 4 UUID's low bits are random.
         let seed = memory.borrow().id().0.as_u128() as u64;
-        let backoff = Backoff::new(agent.clock.now(), seed);
+        let backoff = Backoff::new(agent.clock.now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
         Self { agent, memory, ordered, backoff }
     }
 

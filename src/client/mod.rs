@@ -47,7 +47,6 @@
 //! [`tokio::task::spawn_blocking`].
 
 pub mod address;
-mod backoff;
 mod driver;
 pub(crate) mod error;
 mod memory;

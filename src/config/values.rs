@@ -5,6 +5,32 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Has a plain enum read and written by the names of its values.
+macro_rules! choices {
+    ($type:ty { $($value:ident = $name:literal),+ }) => {
+        impl std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($name => Ok(Self::$value),)+
+                    _ => Err(format!("{text:?} is none of {}", [$($name),+].join(", "))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $(Self::$value => $name,)+
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use choices;
+
 /// A span of time, written `1500ms`, `30s`, `5m`, `1h`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub struct Span(pub Duration);
@@ -64,28 +90,7 @@ pub enum Durability {
     None,
 }
 
-impl FromStr for Durability {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sync" => Ok(Self::Sync),
-            "os" => Ok(Self::Os),
-            "none" => Ok(Self::None),
-            _ => Err(format!("{text:?} is not a durability: sync, os or none")),
-        }
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sync => "sync",
-            Self::Os => "os",
-            Self::None => "none",
-        })
-    }
-}
+choices!(Durability { Sync = "sync", Os = "os", None = "none" });
 
 /// Yes or no, written `true` or `false`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,26 +119,7 @@ pub enum LogFormat {
     Json,
 }
 
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is not a log format: text or json")),
-        }
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
-    }
-}
+choices!(LogFormat { Text = "text", Json = "json" });
 
 /// A file or a folder.
 #[derive(Clone, PartialEq, Eq)]
@@ -169,6 +155,29 @@ impl FromStr for HostName {
 impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Names of events, with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let check = |name: &str| match crate::event::check_name(name) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(invalid) => Err(format!("{name:?} {invalid}")),
+        };
+        names.map(check).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.join(",").fmt(f)
     }
 }
 

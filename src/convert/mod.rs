@@ -1,5 +1,6 @@
 //! Proto to model and back, and the log's notes too.
 
+pub mod bindings;
 pub mod ended;
 mod incoming;
 mod outgoing;

@@ -3,6 +3,7 @@
 //!
 //! A thread takes what is told, and writes all that has come since it last wrote in one transaction.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -166,6 +167,14 @@ impl Directory for Embedded {
             bound.map(|(instance, known)| (instance, known.clone())).collect()
         };
         Ok(self.with(entries))
+    }
+
+    async fn instances_of(&self, host: &Host) -> Result<BTreeSet<InstanceId>, DirectoryError> {
+        Ok(self.with(|table| table.instances_of(host).collect()))
+    }
+
+    async fn address(&self, host: &Host) -> Result<Option<String>, DirectoryError> {
+        Ok(self.with(|table| table.address(host).map(str::to_owned)))
     }
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, DirectoryError> {

@@ -6,6 +6,7 @@
 pub mod embedded;
 pub mod table;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -101,6 +102,12 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Instances with what is known of them, in the order of their ids, those after `after`: bound ones only.
     async fn list(&self, after: Option<InstanceId>, most: usize) -> Result<Vec<Entry>, DirectoryError>;
+
+    /// The instances that a host has something to do with.
+    async fn instances_of(&self, host: &Host) -> Result<BTreeSet<InstanceId>, DirectoryError>;
+
+    /// Where a host's agent takes events in.
+    async fn address(&self, host: &Host) -> Result<Option<String>, DirectoryError>;
 
     /// Every host that was ever announced and not forgotten.
     async fn hosts(&self) -> Result<Vec<HostInfo>, DirectoryError>;

@@ -163,6 +163,11 @@ impl Table {
         bound.map(|(instance, known)| (*instance, known))
     }
 
+    /// The instances that a host has something to do with.
+    pub fn instances_of(&self, host: &Host) -> impl Iterator<Item = InstanceId> {
+        self.by_host.get(host).into_iter().flatten().copied()
+    }
+
     /// Where a host's agent takes events in.
     pub fn address(&self, host: &Host) -> Option<&str> {
         self.addresses.get(host).map(String::as_str)

@@ -9,6 +9,7 @@ pub mod flag;
 pub mod http1;
 pub mod http2;
 pub mod listen;
+pub(crate) mod reflection;
 mod refuse;
 pub mod serve;
 pub mod wire;

@@ -1,18 +1,15 @@
-//! How long to stay away from an agent that is away.
+//! How long to stay away from a peer that is away.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// The first pause, at most.
-const FIRST: Duration = Duration::from_millis(50);
-/// The longest pause.
-const LONGEST: Duration = Duration::from_secs(2);
-
 /// Pauses that double from try to try, each cut by chance to between half and the whole of itself, so that
-/// the clients of an agent that has restarted do not all ask at once.
+/// those of a peer that has restarted do not all ask at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
     pause: Duration,
     /// Since when the stream has stood.
     since: Option<Time>,
@@ -20,25 +17,25 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// `seed` is any number that differs from one wait to the next.
-    pub(super) fn new(now: Time, seed: u64) -> Self {
-        Self { pause: FIRST, since: Some(now), chance: Chance(seed) }
+    /// Pauses from `first` to `longest`. `seed` is any number that differs from one to the next.
+    pub(crate) fn new(now: Time, seed: u64, first: Duration, longest: Duration) -> Self {
+        Self { first, longest, pause: first, since: Some(now), chance: Chance(seed) }
     }
 
-    /// A stream stands.
-    pub(super) fn connected(&mut self, now: Time) {
+    /// The peer is there.
+    pub(crate) fn connected(&mut self, now: Time) {
         self.since = Some(now);
     }
 
-    /// A stream or a try has failed. Gives the pause before the next one.
-    pub(super) fn lost(&mut self, now: Time) -> Duration {
-        // A stream that falls as soon as it stands is no reason to ask faster.
-        if self.since.take().is_some_and(|since| now.since(since) > LONGEST) {
-            self.pause = FIRST;
+    /// It is lost, or a try has failed. Gives the pause before the next one.
+    pub(crate) fn lost(&mut self, now: Time) -> Duration {
+        // A peer that goes as soon as it is there is no reason to ask faster.
+        if self.since.take().is_some_and(|since| now.since(since) > self.longest) {
+            self.pause = self.first;
         }
         let half = self.pause / 2;
         let part = half.mul_f64(self.chance.next());
-        self.pause = (self.pause * 2).min(LONGEST);
+        self.pause = (self.pause * 2).min(self.longest);
         half + part
     }
 }
@@ -62,10 +59,13 @@ impl Chance {
 mod tests {
     use super::*;
 
+    const LONGEST: Duration = Duration::from_secs(2);
+
     #[test]
     fn pauses_double_from_50_ms_to_2_s_cut_by_chance_and_begin_anew_after_a_stream_that_stood() {
         let start = Time::from_nanos(0);
-        let (mut one, mut other) = (Backoff::new(start, 1), Backoff::new(start, 2));
+        let new = |seed| Backoff::new(start, seed, Duration::from_millis(50), LONGEST);
+        let (mut one, mut other) = (new(1), new(2));
         let mut differ = false;
         for whole in [50, 100, 200, 400, 800, 1600, 2000, 2000] {
             let (pause, others) = (one.lost(start).as_millis(), other.lost(start).as_millis());

@@ -13,7 +13,7 @@ const STANDARD: [&str; 3] = [
 ];
 
 /// Adds reflection that lists the services of ours named, and the standard ones.
-pub(super) fn add(routes: Routes, services: &[&str]) -> Result<Routes, Error> {
+pub(crate) fn add(routes: Routes, services: &[&str]) -> Result<Routes, Error> {
     let builder = || {
         let builder = Builder::configure()
             .include_reflection_service(false)

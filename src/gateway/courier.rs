@@ -1,0 +1,236 @@
+//! A courier a host: takes what waits for it to its agent, in order, and tries again while that is away.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tonic::transport::Channel;
+use tracing::{debug, info};
+
+use super::ends::How;
+use super::outbox::Kept;
+use super::post::{Post, SettleError};
+use super::queues::{For, Queue};
+use crate::backoff::Backoff;
+use crate::clock::Time;
+use crate::convert;
+use crate::directory::Host;
+use crate::event::Status;
+use crate::net::flag::Flag;
+use crate::proto::dispatch_result::Disposition;
+use crate::proto::event_receiver_client::EventReceiverClient;
+use crate::proto::{self, DispatchRequest, DispatchResult};
+
+/// Deliveries in one call. An agent takes 1,000 by default.
+const AT_ONCE: usize = 500;
+/// How long an agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long calls that are under way may take once all is to stop.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+/// Pauses between tries of a host that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Where agents are reached: over TCP, or in a simulated world.
+pub trait Roads: Send + Sync + 'static {
+    /// A way to the agent at an address; `None` if that is no address.
+    fn to(&self, address: &str) -> Option<Channel>;
+}
+
+/// Starts couriers for queues as they come, until `stop` is raised; then lets each end what it is at.
+pub(super) async fn couriers(
+    post: Arc<Post>,
+    roads: Arc<dyn Roads>,
+    mut queues: tokio::sync::mpsc::UnboundedReceiver<(For, Arc<Queue>)>,
+    stop: Flag,
+) {
+    let mut running = JoinSet::new();
+    let mut stopped = pin!(stop.clone().raised());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            Some(_) = running.join_next() => {}
+            queue = queues.recv() => {
+                let Some((host, queue)) = queue else { break };
+                let (post, roads, stop) = (Arc::clone(&post), Arc::clone(&roads), stop.clone());
+                running.spawn(Courier::new(post, roads, host, queue).run(stop));
+            }
+        }
+    }
+    // What is cut off is sent again by the next process, and known to the agent by its id.
+    let _ = timeout(LAST_CALLS, async { while running.join_next().await.is_some() {} }).await;
+    running.shutdown().await;
+}
+
+struct Courier {
+    post: Arc<Post>,
+    roads: Arc<dyn Roads>,
+    host: For,
+    queue: Arc<Queue>,
+    road: Option<(String, Channel)>,
+    backoff: Backoff,
+}
+
+/// What to do next.
+enum Next {
+    /// There may be more.
+    GoOn,
+    /// Nothing can be done before that, unless there are news.
+    Wait(Option<Time>),
+}
+
+impl Courier {
+    fn new(post: Arc<Post>, roads: Arc<dyn Roads>, host: For, queue: Arc<Queue>) -> Self {
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let backoff = Backoff::new(post.clock().now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
+        Self { post, roads, host, queue, road: None, backoff }
+    }
+
+    async fn run(mut self, stop: Flag) {
+        let mut stopped = pin!(stop.clone().raised());
+        while !stop.is_raised() {
+            let wait = match self.turn().await {
+                Next::GoOn => continue,
+                Next::Wait(wait) => wait,
+            };
+            let wake = self.post.clock().instant(wait.unwrap_or_default());
+            tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                () = self.queue.news.notified() => {}
+                () = sleep_until(wake), if wait.is_some() => {}
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Next {
+        let mut front = self.queue.front(AT_ONCE);
+        let now = self.post.clock().now();
+        front.retain(|kept| {
+            let fresh = self.post.expires_at(&kept.delivery) > now;
+            if !fresh {
+                let why = self.queue.tried().error.clone().unwrap_or_else(|| match &self.host {
+                    Some(_) => "its host's agent was not reachable in time".to_owned(),
+                    None => "no host had its instance in time".to_owned(),
+                });
+                self.post.end(&self.queue, kept, How::Expired, why);
+            }
+            fresh
+        });
+        let Some(oldest) = front.first().map(|kept| self.post.expires_at(&kept.delivery)) else {
+            return match self.queue.depth().0 {
+                0 => Next::Wait(None),
+                _ => Next::GoOn,
+            };
+        };
+        let Some(host) = self.host.clone() else { return Next::Wait(Some(oldest)) };
+        let next = self.queue.tried().next.filter(|next| *next > now);
+        if let Some(next) = next {
+            return Next::Wait(Some(next.min(oldest)));
+        }
+        match self.deliver(&host, front).await {
+            Ok(()) => {
+                *self.queue.tried() = Default::default();
+                self.backoff.connected(self.post.clock().now());
+                Next::GoOn
+            }
+            Err(error) => {
+                let now = self.post.clock().now();
+                let pause = self.backoff.lost(now);
+                let mut tried = self.queue.tried();
+                if tried.failures == 0 {
+                    info!(%host, error, "events cannot be delivered for now");
+                }
+                tried.failures += 1;
+                tried.error = Some(error);
+                tried.next = Some(now.plus(pause));
+                Next::GoOn
+            }
+        }
+    }
+
+    /// Reads the bindings again, sends elsewhere what no longer belongs here, and the rest to the agent.
+    async fn deliver(&mut self, host: &Host, front: Vec<Kept>) -> Result<(), String> {
+        let instances: Vec<_> = front.iter().map(|kept| kept.delivery.instance).collect();
+        let known = self.post.directory.look(&instances).await.map_err(|error| error.to_string())?;
+        let mut here = Vec::with_capacity(front.len());
+        for (kept, known) in front.into_iter().zip(&known) {
+            match known.hosts_for(kept.delivery.starts_work).any(|of| of == host) {
+                true => here.push(kept),
+                false => {
+                    let moved = self.post.send_on(&self.queue, kept, known).await;
+                    moved.map_err(|error: SettleError| error.to_string())?;
+                }
+            }
+        }
+        if here.is_empty() {
+            return Ok(());
+        }
+        let channel = self.channel(host).await?;
+        let now = self.post.clock().now();
+        let events = here.iter().map(|kept| event(kept, now)).collect();
+        let mut agent = EventReceiverClient::new(channel);
+        let answer = timeout(PATIENCE, agent.dispatch(DispatchRequest { events })).await;
+        let results = match answer {
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            Ok(Err(status)) => {
+                Err(format!("{:?}: {}", status.code(), crate::client::error::innermost(&status)))
+            }
+            Ok(Ok(answer)) => Ok(answer.into_inner().results),
+        };
+        let results = results.inspect_err(|_| self.road = None)?;
+        if results.len() != here.len() {
+            return Err(format!("{} events were sent, and {} answered", here.len(), results.len()));
+        }
+        self.take_in(here, results);
+        Ok(())
+    }
+
+    fn take_in(&self, sent: Vec<Kept>, results: Vec<DispatchResult>) {
+        let mut delivered = Vec::with_capacity(sent.len());
+        for (kept, result) in sent.into_iter().zip(results) {
+            if result.disposition() == Disposition::Rejected {
+                let why = format!("{:?}: {}", result.reason(), result.message);
+                self.post.end(&self.queue, &kept, How::Rejected, why);
+            } else {
+                debug!(event_id = %kept.delivery.id, position = result.position, "delivered");
+                delivered.push(kept.ticket);
+            }
+        }
+        self.post.delivered(&self.queue, delivered);
+    }
+
+    async fn channel(&mut self, host: &Host) -> Result<Channel, String> {
+        let address = self.post.directory.address(host).await.map_err(|error| error.to_string())?;
+        let address = address.ok_or("its agent has never announced itself")?;
+        if let Some((known, channel)) = &self.road
+            && *known == address
+        {
+            return Ok(channel.clone());
+        }
+        let channel = self.roads.to(&address).ok_or_else(|| format!("{address} is no address"))?;
+        self.road = Some((address, channel.clone()));
+        Ok(channel)
+    }
+}
+
+fn event(kept: &Kept, now: Time) -> proto::Event {
+    let delivery = &kept.delivery;
+    let status = match delivery.status {
+        Status::Completed => proto::event::Status::Completed,
+        Status::Failed => proto::event::Status::Failed,
+        Status::InProgress => proto::event::Status::InProgress,
+    };
+    proto::Event {
+        event_id: delivery.id.to_string(),
+        instance_uuid: delivery.instance.to_string(),
+        name: delivery.name.clone(),
+        tag: delivery.tag.clone(),
+        status: status.into(),
+        held_for: Some(convert::duration(now.since(delivery.kept_at))),
+        ..proto::Event::default()
+    }
+}

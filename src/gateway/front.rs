@@ -1,0 +1,150 @@
+//! What stands behind the REST front: says of each event what becomes of it, and keeps those that go somewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::ends::Refused;
+use super::outbox::{Delivery, KeepError};
+use super::post::{Post, to_each};
+use super::rest::{Arrived, Front, Purpose, Unavailable};
+use crate::clock::Time;
+use crate::config::choices;
+use crate::directory::{Host, Known, Why};
+use crate::event::{EventId, InstanceId};
+
+/// How often a request that waits for room looks for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
+
+/// What becomes of events of an instance that nobody has ever spoken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// There is no such instance.
+    NotFound,
+    /// It is on no host.
+    Unprocessable,
+    /// They are kept for a while, and go where it is bound meanwhile.
+    Park,
+}
+
+choices!(Unknown { NotFound = "404", Unprocessable = "422", Park = "park" });
+
+/// Keeps what goes somewhere.
+#[derive(Clone)]
+pub struct Keeper {
+    post: Arc<Post>,
+    unknown: Unknown,
+    /// How long a request may wait for room in the outbox.
+    patience: Duration,
+}
+
+/// Where an event goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Somewhere,
+    Parked,
+    NoInstance,
+    NoHost,
+}
+
+impl Keeper {
+    pub(super) fn new(post: Arc<Post>, unknown: Unknown, patience: Duration) -> Self {
+        Self { post, unknown, patience }
+    }
+
+    fn place(&self, known: &Known, starts_work: bool) -> Place {
+        if known.hosts_for(starts_work).next().is_some() {
+            return Place::Somewhere;
+        }
+        match (known.unbound, known.bindings.is_empty()) {
+            (Some((Why::Deleted, _)), _) => Place::NoInstance,
+            (Some(_), _) | (None, false) => Place::NoHost,
+            (None, true) => match self.unknown {
+                Unknown::NotFound => Place::NoInstance,
+                Unknown::Unprocessable => Place::NoHost,
+                Unknown::Park => Place::Parked,
+            },
+        }
+    }
+
+    async fn keep(&self, deliveries: Vec<Delivery>) -> Result<(), KeepError> {
+        let clock = self.post.clock();
+        let until = clock.now().plus(self.patience);
+        loop {
+            match self.post.outbox.keep(deliveries.clone(), Vec::new()).await {
+                Err(KeepError::TooMuch { .. }) if clock.now() < until => sleep(LOOK_FOR_ROOM).await,
+                kept => return kept,
+            }
+        }
+    }
+
+    fn refuse(&self, at: Time, event: &Arrived, code: u16) {
+        let why = match code {
+            404 => "there is no such instance",
+            400 => "it needs a tag",
+            _ => "the instance is on no host",
+        };
+        debug!(instance = %event.instance, name = event.name, tag = event.tag, code, "refused");
+        self.post.ends.refused(Refused {
+            at,
+            code,
+            instance: Some(event.instance),
+            name: event.name.clone(),
+            tag: event.tag.clone().unwrap_or_default(),
+            why: why.to_owned(),
+        });
+    }
+}
+
+impl Front for Keeper {
+    async fn take(&self, events: Vec<Arrived>) -> Result<Vec<u16>, Unavailable> {
+        let unavailable = |error: &dyn std::fmt::Display| Unavailable { message: error.to_string() };
+        let instances: Vec<_> = events.iter().map(|event| event.instance).collect();
+        let known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
+        let now = self.post.clock().now();
+        let mut codes = Vec::with_capacity(events.len());
+        let mut deliveries = Vec::with_capacity(events.len());
+        let mut settled: Option<InstanceId> = None;
+        for (event, known) in events.into_iter().zip(&known) {
+            let starts_work = event.purpose == Purpose::StartsWork;
+            let place = self.place(known, starts_work);
+            let code = match place {
+                Place::NoInstance => 404,
+                _ if event.lacks_tag => 400,
+                Place::NoHost => 422,
+                Place::Somewhere | Place::Parked => 200,
+            };
+            codes.push(code);
+            if code != 200 {
+                self.refuse(now, &event, code);
+                continue;
+            }
+            // What waits for it elsewhere comes before this.
+            if settled.replace(event.instance) != Some(event.instance) {
+                self.post.settle(event.instance, known).await.map_err(|error| unavailable(&error))?;
+            }
+            let event = Delivery {
+                id: EventId::random(),
+                instance: event.instance,
+                name: event.name,
+                tag: event.tag.unwrap_or_default(),
+                status: event.status,
+                starts_work,
+                kept_at: now,
+                host: None,
+                also: Vec::new(),
+            };
+            let hosts: Vec<&Host> = known.hosts_for(starts_work).collect();
+            match place {
+                Place::Parked => deliveries.push(event),
+                _ => deliveries.extend(to_each(&event, &hosts)),
+            }
+        }
+        if !deliveries.is_empty() {
+            self.keep(deliveries).await.map_err(|error| unavailable(&error))?;
+        }
+        Ok(codes)
+    }
+}
