@@ -27,6 +27,11 @@ impl Backoff {
         self.since = Some(now);
     }
 
+    /// Whether the peer was there since the last time that it was lost.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// It is lost, or a try has failed. Gives the pause before the next one.
     pub(crate) fn lost(&mut self, now: Time) -> Duration {
         // A peer that goes as soon as it is there is no reason to ask faster.

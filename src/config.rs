@@ -7,22 +7,20 @@ pub mod gateway;
 mod options;
 mod values;
 
-use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::engine;
 use crate::journal::consumers::Consumers;
 use crate::journal::retention::Retention;
-use crate::{engine, paths};
 
 use self::options::options;
 pub(crate) use self::values::choices;
-pub use self::values::{Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, Span, Switch};
+pub use self::values::{
+    Addresses, Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, Span, Switch,
+};
 
 /// A setting that cannot be used.
 #[derive(Debug, Error)]
@@ -75,6 +73,7 @@ options! {
     data_dir: FilePath = "wakeful in the state folder"; "The folder of the log"
     durability: Durability = "sync"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
     repair: Switch = "false"; "Start also from a log that is damaged, without what cannot be read; the log gets a new id. For one start"
+    gateway: Addresses = ""; "Where gateways take announcements, HOST:PORT, with commas between them: what this host has is told to each"
     cancel_on_stop: Switch = "false"; "When told to stop, end open waits CANCELLED instead of having their clients ask again of the next process"
     log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
     log_format: LogFormat = "text"; "How log lines look: text or json"
@@ -83,6 +82,7 @@ options! {
     default_timeout: Span = "5m", "1ms" to "24h"; "How long a wait waits that does not say"
     max_timeout: Span = "24h", "1s" to "365d"; "The longest timeout of a wait"
     max_unarmed: Span = "1h", "1ms" to "365d"; "How long a wait that starts on Arm may go unarmed"
+    bind_timeout: Span = "5s", "0s" to "10m"; "How long an opened wait, or a binding, waits until every gateway that can be reached knows of it"
     drain_timeout: Span = "5s", "0s" to "10m"; "How long, when told to stop, events are still taken in for the waits that are open"
 
     max_events: usize = "1000", "1" to "100000"; "Events in one request"
@@ -94,6 +94,7 @@ options! {
     max_instance_waits: usize = "1024", "0" to "10000000"; "Waits of one instance open at once"
     max_ended_waits: usize = "100000", "0" to "10000000"; "Ended waits remembered, for explain and for clients that ask again"
     max_ended_bytes: Bytes = "64MiB", "0" to "64GiB"; "Bytes of ended waits remembered; it wins over max_ended_waits"
+    max_bindings: usize = "100000", "0" to "10000000"; "Instances that a driver may say are on this host"
     max_consumers: usize = "256", "0" to "10000"; "Consumers that the agent keeps the cursors of"
     consumer_away: Span = "7days", "1s" to "365d"; "How long a consumer may be away before what it has not acknowledged is no longer kept for it"
     max_readers: usize = "256", "0" to "100000"; "Watches, lists and explains running at once"

@@ -18,6 +18,7 @@ use crate::journal::disk::real::RealDisk;
 use crate::journal::folder::{Folder, boot_id};
 use crate::journal::scan::StartError;
 use crate::net::listen::{self, ListenError, Socket};
+use crate::net::roads::{Roads, Tcp};
 
 /// What an agent stands on.
 pub struct Ground<Tcp, Unix> {
@@ -33,6 +34,8 @@ pub struct Ground<Tcp, Unix> {
     pub log: Option<LogGround>,
     /// What the wall clock says.
     pub wall: Time,
+    /// The way to gateways.
+    pub roads: Arc<dyn Roads>,
 }
 
 /// Where a log on disk is.
@@ -77,7 +80,7 @@ impl Ground<TcpListener, Socket> {
         let tcp = listen::tcp(config.listen).await?;
         let address = tcp.local_addr().map_err(|error| ListenError::Tcp { address: config.listen, error })?;
         let socket = unix.path().to_owned();
-        Ok(Self { tcp, address, unix, socket, log, wall: wall() })
+        Ok(Self { tcp, address, unix, socket, log, wall: wall(), roads: Arc::new(Tcp) })
     }
 }
 

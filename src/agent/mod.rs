@@ -1,6 +1,9 @@
 //! The agent: gRPC services over the engine, the log and the readers, and its start and stop.
 
+mod announce;
 mod appender;
+mod bindings;
+mod bound;
 mod consumer;
 mod core;
 mod dispatch;
@@ -30,6 +33,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
 
 use self::appender::{Journal, ToCore};
+use self::bound::Bound;
 use self::core::{CancelFrom, Command, Core, EventsFrom};
 use self::ground::{Ground, LogGround, WriterGround};
 pub use self::restore::LogError;
@@ -41,6 +45,7 @@ use crate::convert::Bounds;
 use crate::engine::{Engine, Opening};
 use crate::event::{Caller, LogId};
 use crate::journal::Append;
+use crate::journal::bindings::KeptBindings;
 use crate::journal::consumers::Change;
 use crate::journal::folder::Folder;
 use crate::journal::log::{Log, Reads};
@@ -53,6 +58,7 @@ use crate::net::listen::{ListenError, Listener, Peer};
 use crate::net::reflection;
 use crate::net::serve::serve;
 use crate::net::wire::service::event_receiver_server::EventReceiverServer;
+use crate::proto::bindings_server::BindingsServer;
 use crate::proto::event_log_server::EventLogServer;
 use crate::proto::inspector_server::InspectorServer;
 use crate::proto::reason::Code as Reason;
@@ -91,6 +97,8 @@ struct Shared {
     handed_over: AtomicUsize,
     rejected: AtomicU64,
     connections: Arc<AtomicUsize>,
+    /// What this host has.
+    bound: Bound,
     /// New waits are refused.
     draining: Flag,
     /// All is refused.
@@ -214,16 +222,16 @@ impl Agent {
         ground: Ground<Tcp, Unix>,
         config: Config,
     ) -> Result<Self, AgentError> {
-        let Ground { tcp, address, unix, socket, log: log_ground, wall } = ground;
+        let Ground { tcp, address, unix, socket, log: log_ground, wall, roads } = ground;
         let mut folder = None;
         let (inbox_sender, inbox) = mpsc::unbounded_channel();
         let (alive, journal_ended) = oneshot::channel();
-        let (memory, engine, log, clock, journal, next_opening) = match log_ground {
+        let (memory, engine, log, clock, journal, kept, next_opening) = match log_ground {
             None => {
                 let memory = MemoryJournal::new(config.retention()).with_consumers(config.consumers());
                 let (log, clock) = (Arc::clone(memory.log()), Clock::start_at(wall, Time::default()));
                 let engine = Engine::new(log.id(), config.engine_limits());
-                (Some(memory), engine, log, clock, None, 1)
+                (Some(memory), engine, log, clock, None, KeptBindings::default(), 1)
             }
             Some(LogGround { disk, boot_id, writer, lock }) => {
                 folder = lock;
@@ -231,7 +239,7 @@ impl Agent {
                     WriterGround::Thread => (Reads::Thread, Hands::Thread),
                     WriterGround::Task { .. } => (Reads::InPlace, Hands::Own),
                 };
-                let Restored { store, mut ids, consumers, engine, before, next_opening } =
+                let Restored { store, mut ids, consumers, bindings, engine, before, next_opening } =
                     restore::restore(&config, disk, &boot_id, hands).map_err(LogError::from)?;
                 let clock = Clock::start_at(wall, store.newest());
                 store.set_found(clock.now());
@@ -239,17 +247,19 @@ impl Agent {
                 let (segments, head) = (Arc::clone(store.segments()), store.next().before());
                 let log = Arc::new(Log::on_disk(store.log_id(), segments, reads, head));
                 let sink = ToCore { core: inbox_sender.clone(), _alive: alive };
+                let (kept, told) = (bindings.clone(), (consumers, bindings));
                 let journal = match writer {
-                    WriterGround::Thread => Journal::start(store, ids, clock, consumers, before, sink)
-                        .map_err(AgentError::Thread)?,
+                    WriterGround::Thread => {
+                        Journal::start(store, ids, clock, told, before, sink).map_err(AgentError::Thread)?
+                    }
                     WriterGround::Task { pause, started } => {
                         let (journal, task) =
-                            Journal::start_task(store, ids, clock, consumers, before, sink, pause);
+                            Journal::start_task(store, ids, clock, told, before, sink, pause);
                         started(task);
                         journal
                     }
                 };
-                (None, engine, log, clock, Some(journal), next_opening)
+                (None, engine, log, clock, Some(journal), kept, next_opening)
             }
         };
         let bounds = http2::Bounds::from(&config);
@@ -266,6 +276,7 @@ impl Agent {
             handed_over: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             connections: Arc::new(AtomicUsize::new(0)),
+            bound: Bound::new(&config.gateway.0, &kept, clock.now()),
             draining: Flag::default(),
             stopping: Flag::default(),
             config,
@@ -282,11 +293,13 @@ impl Agent {
         let waits = WaitsServer::new(waits::Waits(Arc::clone(&shared)));
         let event_log = EventLogServer::new(event_log::EventLog(Arc::clone(&shared)));
         let inspector = InspectorServer::new(inspector::Inspector(Arc::clone(&shared)));
+        let bindings = BindingsServer::new(bindings::Bindings(Arc::clone(&shared)));
         let drivers = everyones
             .clone()
             .add_service(waits.max_decoding_message_size(message))
             .add_service(event_log.max_decoding_message_size(message))
-            .add_service(inspector.max_decoding_message_size(message));
+            .add_service(inspector.max_decoding_message_size(message))
+            .add_service(bindings.max_decoding_message_size(message));
         // TCP is for senders: what drivers and operators use is on the socket alone.
         let everyones = reflection::add(everyones, &SERVICES[1..2])?.prepare();
         let drivers = reflection::add(drivers, &SERVICES[1..])?.prepare();
@@ -300,6 +313,14 @@ impl Agent {
             tokio::spawn(serve(tcp, everyones, connections, open(), stopped(), LAST_WORDS)),
             tokio::spawn(serve(unix, drivers, connections, open(), stopped(), LAST_WORDS)),
         ];
+        for gateway in 0..shared.bound.gateways.len() {
+            let told =
+                announce::announce(Arc::clone(&shared), gateway, address.to_string(), Arc::clone(&roads));
+            tokio::spawn(told);
+        }
+        if !shared.bound.gateways.is_empty() {
+            tokio::spawn(waits::expire(Arc::clone(&shared)));
+        }
         info!(%address, socket = %socket.display(), log_id = %shared.log.id(), "started");
         let journal_ended = shared.journal.is_some().then_some(journal_ended);
         Ok(Self { shared, address, socket, health, core, journal_ended, listeners, stop, _folder: folder })
@@ -408,5 +429,11 @@ async fn watch_journal(state: Option<watch::Receiver<Option<WriteError>>>, healt
 }
 
 /// By their names, and the whole by the empty one.
-const SERVICES: [&str; 5] =
-    ["", "wakeful.v1.EventReceiver", "wakeful.v1.Waits", "wakeful.v1.EventLog", "wakeful.v1.Inspector"];
+const SERVICES: [&str; 6] = [
+    "",
+    "wakeful.v1.EventReceiver",
+    "wakeful.v1.Waits",
+    "wakeful.v1.EventLog",
+    "wakeful.v1.Inspector",
+    "wakeful.v1.Bindings",
+];

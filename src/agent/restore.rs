@@ -9,6 +9,7 @@ use crate::config::{Config, Durability};
 use crate::convert;
 use crate::engine::{Engine, Opening};
 use crate::event::{CancelInstance, LogId, Position};
+use crate::journal::bindings::KeptBindings;
 use crate::journal::consumers::Consumers;
 use crate::journal::disk::Disk;
 use crate::journal::events::Entry;
@@ -38,6 +39,7 @@ pub(super) struct Restored {
     pub(super) store: Store,
     pub(super) ids: Ids,
     pub(super) consumers: Consumers,
+    pub(super) bindings: KeptBindings,
     pub(super) engine: Engine,
     /// When the newest record that the log has dropped was received.
     pub(super) before: Option<Time>,
@@ -49,6 +51,7 @@ struct Restoring {
     engine: Engine,
     ids: Ids,
     consumers: Consumers,
+    bindings: KeptBindings,
     /// As the oldest segment has it, which comes first.
     before: Option<Time>,
     next_opening: u64,
@@ -72,18 +75,19 @@ pub(super) fn restore(
         engine: Engine::new(LogId::random(), config.engine_limits()),
         ids: Ids::new(config.dedupe_window.0, config.max_ids),
         consumers: config.consumers(),
+        bindings: KeptBindings::default(),
         before: None,
         next_opening: 1,
     };
     let started = Store::start(disk, &start, &mut restoring)?;
-    let (store, Restoring { mut engine, ids, mut consumers, before, next_opening }) =
+    let (store, Restoring { mut engine, ids, mut consumers, bindings, before, next_opening }) =
         (started.store, restoring);
     if started.renewed {
         consumers.mark_repaired();
     }
     let before = before.filter(|before| *before > Time::default());
     engine.restored(store.log_id(), store.segments().oldest(), store.next().before(), before);
-    Ok(Restored { store, ids, consumers, engine, before, next_opening })
+    Ok(Restored { store, ids, consumers, bindings, engine, before, next_opening })
 }
 
 impl Restore for Restoring {
@@ -126,6 +130,7 @@ impl Restore for Restoring {
                 Some(What::Consumer(note)) => self.consumers.restore(note),
                 Some(What::ConsumerRemoved(name)) => self.consumers.restore_removed(&name),
                 Some(What::Acknowledged(note)) => self.consumers.restore_acknowledged(note),
+                Some(What::Binding(note)) => self.bindings.take(&note),
                 None => {}
             }
         }

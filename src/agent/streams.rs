@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -19,6 +19,7 @@ use crate::clock::Time;
 use crate::convert;
 use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome, UNREAD};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, WaitId};
+use crate::journal::note::What;
 use crate::plant::{self, Plant};
 use crate::proto;
 use crate::proto::reason::Code as Reason;
@@ -68,7 +69,10 @@ struct Unread {
     registered: Option<Registered>,
     progress: VecDeque<Progress>,
     dropped: u32,
+    /// Whether the gateways know where the instance's events are to go; `None` where there are none.
+    routable: Option<bool>,
     last: Option<Last>,
+    had_outcome: bool,
     /// What the keys had come to in the last message that was taken out.
     answers: Arc<[Answer]>,
     reader: Option<Waker>,
@@ -108,7 +112,10 @@ impl Slot {
                 unread.dropped = unread.dropped.saturating_add(dropped);
                 unread.push(Progress { at, event, change, mark });
             }
-            Effect::Outcome { outcome, .. } => unread.last = Some(Last::Outcome(outcome)),
+            Effect::Outcome { outcome, .. } => {
+                unread.had_outcome = true;
+                unread.last = Some(Last::Outcome(outcome));
+            }
             Effect::GoingAway { at, .. } => unread.last = Some(Last::GoingAway(at)),
             Effect::TakenOver { .. } => unread.last = Some(Last::TakenOver),
         }
@@ -159,7 +166,7 @@ impl Unread {
                 deadline: Some(convert::timestamp(deadline)),
                 opened: Some(convert::to_opened(&opened)),
                 keys: convert::to_key_states(&wait.keys, &self.answers),
-                routable: None,
+                routable: self.routable,
                 timeout: Some(convert::duration(timeout)),
             })));
         }
@@ -214,6 +221,13 @@ pub(super) struct WaitStream {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     opening: Opening,
+    binding: Option<Binding>,
+}
+
+/// That events for the instance come here, as the gateways have it, while the stream is open.
+pub(super) struct Binding {
+    /// Whether they know it, once that is known. `None`: it was told.
+    pub(super) routable: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
 }
 
 impl WaitStream {
@@ -225,18 +239,34 @@ impl WaitStream {
         opening: Opening,
         instance: InstanceId,
         keys: Arc<[Key]>,
+        binding: Option<Binding>,
     ) -> Self {
         let wait = Told { id, log_id: shared.log.id(), instance, keys };
         let slot = Arc::new(Slot { wait, unread: Mutex::default() });
         shared.streams.0.insert((id, opening), Arc::clone(&slot));
-        Self { shared: Arc::clone(shared), slot, opening }
+        Self { shared: Arc::clone(shared), slot, opening, binding }
+    }
+}
+
+impl WaitStream {
+    /// The wait was not opened: nobody will ask for it again.
+    pub(super) fn refused(&self) {
+        self.slot.lock().had_outcome = true;
     }
 }
 
 impl Stream for WaitStream {
     type Item = Result<proto::WaitResponse, Status>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(Binding { routable: pending @ Some(_) }) = &mut self.binding
+            && let Some(known) = pending
+        {
+            // Until then the client must not start the work: it could be told of it where nobody listens.
+            let routable = ready!(known.as_mut().poll(cx));
+            *pending = None;
+            self.slot.lock().routable = Some(routable);
+        }
         let mut unread = self.slot.lock();
         if matches!(unread.last, Some(Last::Sent)) {
             return Poll::Ready(None);
@@ -255,7 +285,15 @@ impl Stream for WaitStream {
 impl Drop for WaitStream {
     fn drop(&mut self) {
         self.shared.streams.0.remove(&(self.slot.wait.id, self.opening));
-        let ended = self.slot.lock().last.is_some();
+        let (ended, had_outcome) = {
+            let unread = self.slot.lock();
+            (unread.last.is_some(), unread.had_outcome)
+        };
+        if self.binding.is_some() {
+            let shared = &self.shared;
+            let closed = shared.bound.wait_closed(shared.clock.now(), self.slot.wait.instance, had_outcome);
+            shared.keep(closed.notes.into_iter().map(What::Binding));
+        }
         if plant::is(Plant::LateClose)
             && let Some(newer) = self.shared.streams.opening_of(self.slot.wait.id)
         {

@@ -1,21 +1,30 @@
 //! `Waits`: opens waits, and does what drivers ask of those that are open.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
+use super::bound::Changed;
 use super::core::Command;
-use super::streams::WaitStream;
+use super::streams::{Binding, WaitStream};
 use super::{Phase, Shared, caller, stopping};
 use crate::convert;
+use crate::engine::Ask;
 use crate::event::CancelInstance;
 use crate::journal::Append;
+use crate::journal::note::What;
 use crate::proto;
 use crate::proto::waits_server::Waits as Service;
 use crate::readers::PageSize;
 use crate::status::Refusal;
+
+/// How often it is looked whose time has run out.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Waits(pub(super) Arc<Shared>);
 
@@ -32,8 +41,11 @@ impl Service for Waits {
         let opening = shared.next_opening();
         let ask = convert::ask(request.into_inner(), caller.uid, opening, &shared.bounds)?;
         debug!(wait_id = %ask.id, instance = %ask.instance, keys = ask.keys.len(), "wait");
-        let stream = WaitStream::prepare(shared, ask.id, opening, ask.instance, Arc::clone(&ask.keys));
-        shared.ask(|reply| Command::Open { ask, reply }).await?.map_err(Refusal::from)?;
+        let binding = self.bind(&ask);
+        let stream =
+            WaitStream::prepare(shared, ask.id, opening, ask.instance, Arc::clone(&ask.keys), binding);
+        let opened = shared.ask(|reply| Command::Open { ask, reply }).await?;
+        opened.inspect_err(|_| stream.refused()).map_err(Refusal::from)?;
         Ok(Response::new(stream))
     }
 
@@ -100,5 +112,36 @@ impl Service for Waits {
             waits_left_out: u32::try_from(ended - waits.len()).unwrap_or(u32::MAX),
             waits,
         }))
+    }
+}
+
+impl Waits {
+    /// Where there are gateways, has events for the instance come here for as long as the wait is open.
+    fn bind(&self, ask: &Ask) -> Option<Binding> {
+        let shared = &self.0;
+        if shared.bound.gateways.is_empty() || ask.timeout.is_zero() {
+            return None;
+        }
+        let unarmed = if ask.start_on_arm { shared.config.max_unarmed.0 } else { Duration::ZERO };
+        let until = shared.clock.now().plus(ask.timeout).plus(unarmed);
+        let Changed { version, notes } = shared.bound.wait(ask.instance, until);
+        shared.keep(notes.into_iter().map(What::Binding));
+        let shared = Arc::clone(shared);
+        let routable = async move { shared.routable(version).await.unwrap_or(false) };
+        Some(Binding { routable: Some(Box::pin(routable)) })
+    }
+}
+
+/// Takes back what was bound for waits whose time has run out while their clients were away.
+pub(super) async fn expire(shared: Arc<Shared>) {
+    let mut stopped = pin!(shared.stopped());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            () = sleep(LOOK_EVERY) => {}
+        }
+        let Changed { notes, .. } = shared.bound.expire(shared.clock.now());
+        shared.keep(notes.into_iter().map(What::Binding));
     }
 }

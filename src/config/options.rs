@@ -144,6 +144,7 @@ pub(super) fn value_name(of: &str) -> &'static str {
         "HostName" => "NAME",
         "Durability" | "LogFormat" | "AuthKind" | "Unknown" => "KIND",
         "Names" => "NAMES",
+        "Addresses" => "ADDRS",
         "LogLevel" => "LEVEL",
         "Span" => "SPAN",
         "Bytes" => "BYTES",

@@ -181,6 +181,29 @@ impl fmt::Display for Names {
     }
 }
 
+/// Where peers are, HOST:PORT, with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(pub Vec<String>);
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+        let check = |address: &str| match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(address.to_owned()),
+            _ => Err(format!("{address:?} is not an address, HOST:PORT")),
+        };
+        addresses.map(check).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.join(",").fmt(f)
+    }
+}
+
 /// A filter for log lines.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogLevel(pub String);

@@ -19,6 +19,7 @@ use crate::convert;
 use crate::directory::Host;
 use crate::event::Status;
 use crate::net::flag::Flag;
+use crate::net::roads::Roads;
 use crate::proto::dispatch_result::Disposition;
 use crate::proto::event_receiver_client::EventReceiverClient;
 use crate::proto::{self, DispatchRequest, DispatchResult};
@@ -32,12 +33,6 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 /// Pauses between tries of a host that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
-/// Where agents are reached: over TCP, or in a simulated world.
-pub trait Roads: Send + Sync + 'static {
-    /// A way to the agent at an address; `None` if that is no address.
-    fn to(&self, address: &str) -> Option<Channel>;
-}
 
 /// Starts couriers for queues as they come, until `stop` is raised; then lets each end what it is at.
 pub(super) async fn couriers(

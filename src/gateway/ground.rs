@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 use super::GatewayError;
-use super::courier::Roads;
 use super::rest::auth::{Auth, Tokens};
-use crate::client::address::Address;
 use crate::clock::{Time, wall};
 use crate::config::Durability;
 use crate::config::gateway::{AuthKind, Config};
@@ -24,6 +21,7 @@ use crate::journal::disk::faulty::FaultyDisk;
 use crate::journal::disk::real::RealDisk;
 use crate::journal::folder::{Folder, FolderError, boot_id};
 use crate::net::listen::{self, ListenError};
+use crate::net::roads::{Roads, Tcp};
 
 /// The outbox's folder and the directory's file, in the gateway's folder.
 const OUTBOX: &str = "outbox";
@@ -75,15 +73,6 @@ pub enum Writer {
         /// Is given the task.
         started: Box<dyn FnOnce(JoinHandle<()>) + Send>,
     },
-}
-
-/// Over TCP.
-struct Tcp;
-
-impl Roads for Tcp {
-    fn to(&self, address: &str) -> Option<Channel> {
-        Address::Tcp(address.to_owned()).channel().ok()
-    }
 }
 
 impl Ground<TcpListener, TcpListener> {

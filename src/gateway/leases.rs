@@ -10,7 +10,7 @@ use crate::directory::Host;
 
 /// Every lease. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Leases(Arc<Mutex<Inner>>);
+pub(super) struct Leases(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -28,7 +28,7 @@ struct Lease {
 
 impl Leases {
     /// A host's stream has opened. Gives its number, and what is ready once a newer one has.
-    pub fn open(&self, host: &Host, now: Time) -> (u64, oneshot::Receiver<()>) {
+    pub(super) fn open(&self, host: &Host, now: Time) -> (u64, oneshot::Receiver<()>) {
         let mut inner = self.lock();
         inner.next += 1;
         let number = inner.next;
@@ -38,7 +38,7 @@ impl Leases {
     }
 
     /// The stream of this number has closed.
-    pub fn close(&self, host: &Host, number: u64, now: Time) {
+    pub(super) fn close(&self, host: &Host, number: u64, now: Time) {
         if let Some(lease) = self.lock().by_host.get_mut(host)
             && lease.number == number
         {
@@ -47,14 +47,14 @@ impl Leases {
     }
 
     /// Whether a host is reachable, and when that last changed.
-    pub fn of(&self, host: &Host) -> (bool, Option<Time>) {
+    pub(super) fn of(&self, host: &Host) -> (bool, Option<Time>) {
         let inner = self.lock();
         let lease = inner.by_host.get(host);
         (lease.is_some_and(|lease| lease.open.is_some()), lease.map(|lease| lease.seen_at))
     }
 
     /// Ends a host's stream and forgets it.
-    pub fn forget(&self, host: &Host) {
+    pub(super) fn forget(&self, host: &Host) {
         self.lock().by_host.remove(host);
     }
 

@@ -4,6 +4,7 @@
 //! it is as durable as the agent promises is a [`Committed`], and only this module makes those.
 
 pub mod acks;
+pub mod bindings;
 pub mod consumers;
 pub mod disk;
 pub mod events;

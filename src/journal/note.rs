@@ -12,7 +12,7 @@ use super::record::Damaged;
 #[derive(Clone, PartialEq, Message)]
 pub struct Note {
     /// What it tells. `None`: something that a newer agent wrote.
-    #[prost(oneof = "What", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "What", tags = "1, 2, 3, 4, 5, 6")]
     pub what: Option<What>,
 }
 
@@ -35,6 +35,26 @@ pub enum What {
     /// 1970; 0 if there is none.
     #[prost(uint64, tag = "5")]
     Before(u64),
+    /// What this host is to an instance. The newest of an instance counts.
+    #[prost(message, tag = "6")]
+    Binding(BindingNote),
+}
+
+/// What this host is to an instance.
+#[derive(Clone, PartialEq, Message)]
+pub struct BindingNote {
+    /// The instance.
+    #[prost(bytes = "vec", tag = "1")]
+    pub instance: Vec<u8>,
+    /// 0: nothing; 1: its host; 2: where it is moved away from; 3: where it is moved to.
+    #[prost(uint32, tag = "2")]
+    pub role: u32,
+    /// The role's revision; 0: it has none yet.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// Until when an operation waits for its events; 0: none does.
+    #[prost(uint64, tag = "4")]
+    pub waiting_until: u64,
 }
 
 /// How a consumer stands.

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use super::bindings::KeptBindings;
 use super::consumers::{Change, Consumers, Deferred, Reach};
 use super::gather::Gathered;
 use super::ids::Ids;
@@ -91,11 +92,11 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         store: Store,
         ids: Ids,
         clock: Clock,
-        consumers: Consumers,
+        (consumers, bindings): (Consumers, KeptBindings),
         before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
     ) -> io::Result<Self> {
-        let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
+        let (thread, gauges, state) = Thread::new(store, ids, clock, (consumers, bindings), before, sink);
         Ok(Self { orders: turns::start("journal", thread)?, gauges, state })
     }
 
@@ -105,12 +106,12 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         store: Store,
         ids: Ids,
         clock: Clock,
-        consumers: Consumers,
+        (consumers, bindings): (Consumers, KeptBindings),
         before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
         pause: impl FnMut() -> Duration + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
-        let (thread, gauges, state) = Thread::new(store, ids, clock, consumers, before, sink);
+        let (thread, gauges, state) = Thread::new(store, ids, clock, (consumers, bindings), before, sink);
         let (orders, task) = turns::start_task(thread, pause);
         (Self { orders, gauges, state }, task)
     }
@@ -157,6 +158,7 @@ struct Thread<S> {
     clock: Clock,
     sink: S,
     consumers: Consumers,
+    bindings: KeptBindings,
     /// Changes of consumers that go with the next batch, and their notes.
     deferred: Vec<Deferred>,
     deferred_notes: Vec<u8>,
@@ -248,7 +250,7 @@ impl<S> Thread<S> {
         store: Store,
         ids: Ids,
         clock: Clock,
-        consumers: Consumers,
+        (consumers, bindings): (Consumers, KeptBindings),
         before: Option<Time>,
         sink: S,
     ) -> (Self, Arc<Gauges>, watch::Receiver<Option<WriteError>>) {
@@ -260,6 +262,7 @@ impl<S> Thread<S> {
             clock,
             sink,
             consumers,
+            bindings,
             deferred: Vec::new(),
             deferred_notes: Vec::new(),
             before,
@@ -275,6 +278,9 @@ impl<S> Thread<S> {
     }
 
     fn note(&mut self, now: Time, what: What) {
+        if let What::Binding(note) = &what {
+            self.bindings.take(note);
+        }
         // Where nothing can be written for long, what nobody waits for is given up.
         if self.notes.len() < MAX_NOTES {
             Note::put(what, &mut self.notes);
@@ -357,7 +363,8 @@ impl<S> Thread<S> {
         let mut notes = Vec::new();
         let before = if newest == Time::default() { self.before.unwrap_or_default() } else { newest };
         Note::put(What::Before(before.as_nanos()), &mut notes);
-        self.consumers.notes().for_each(|what| Note::put(what, &mut notes));
+        let kept = self.consumers.notes().chain(self.bindings.notes());
+        kept.for_each(|what| Note::put(what, &mut notes));
         notes
     }
 

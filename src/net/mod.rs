@@ -11,5 +11,6 @@ pub mod http2;
 pub mod listen;
 pub(crate) mod reflection;
 mod refuse;
+pub mod roads;
 pub mod serve;
 pub mod wire;

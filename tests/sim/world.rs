@@ -104,6 +104,7 @@ impl Machine {
                 },
                 lock: None,
             }),
+            roads: Arc::new(wakeful::net::roads::Tcp),
             wall: self.clock.now().plus(Duration::from_nanos(EPOCH + self.ahead)),
         };
         let agent = Agent::start_on(ground, self.config.clone()).await?;

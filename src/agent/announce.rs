@@ -1,0 +1,197 @@
+//! Tells a gateway what this host has: all of it on each new stream, then each change, one request at a time.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::bound::{Held, Told};
+use crate::backoff::Backoff;
+use crate::client::error::innermost;
+use crate::convert::bindings;
+use crate::directory::{Revision, Role};
+use crate::event::InstanceId;
+use crate::journal::note::What;
+use crate::net::roads::Roads;
+use crate::proto::directory_client::DirectoryClient;
+use crate::proto::role::Code as ProtoRole;
+use crate::proto::{self, AnnounceRequest, AnnounceResponse, Hello};
+
+/// Changes in one request. A gateway takes as many.
+const AT_ONCE: usize = 1_000;
+/// How long a gateway may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pauses between tries of a gateway that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Announces to the gateway of this number until the agent stops. `address` is where this agent takes events in.
+pub(super) async fn announce(shared: Arc<Shared>, gateway: usize, address: String, roads: Arc<dyn Roads>) {
+    let mut stopped = pin!(shared.stopped());
+    let at = &shared.bound.gateways[gateway];
+    let mut backoff =
+        Backoff::new(shared.clock.now(), uuid::Uuid::new_v4().as_u64_pair().0, FIRST_PAUSE, LONGEST_PAUSE);
+    let mut told_of = false;
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            ended = stream(&shared, gateway, &address, &*roads, &mut backoff) => ended,
+        };
+        at.standing.send_modify(|standing| standing.reachable = false);
+        if !std::mem::replace(&mut told_of, true) || backoff.was_connected() {
+            warn!(gateway = at.address, error = ended, "the gateway is away: it is tried again");
+        }
+        let pause = backoff.lost(shared.clock.now());
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// One stream, to its end. Gives why it ended.
+async fn stream(
+    shared: &Arc<Shared>,
+    gateway: usize,
+    address: &str,
+    roads: &dyn Roads,
+    backoff: &mut Backoff,
+) -> String {
+    let at = &shared.bound.gateways[gateway];
+    let Some(channel) = roads.to(&at.address) else { return format!("{} is no address", at.address) };
+    let (requests, outgoing) = mpsc::channel(1);
+    let (held, whole, version) = shared.bound.whole();
+    let hello = Hello {
+        host: shared.config.host.0.clone(),
+        address: address.to_owned(),
+        whole,
+        bindings: held.iter().flat_map(|(instance, held)| to_bindings(*instance, held)).collect(),
+    };
+    let first = AnnounceRequest { sequence: 1, hello: Some(hello), changes: Vec::new() };
+    if requests.try_send(first).is_err() {
+        return "its stream is closed".to_owned();
+    }
+    let most = usize::try_from(shared.config.max_message.0).unwrap_or(usize::MAX);
+    let mut directory = DirectoryClient::new(channel).max_decoding_message_size(most);
+    let opening = timeout(PATIENCE, directory.announce(ReceiverStream::new(outgoing)));
+    let mut answers = match opening.await {
+        Err(_) => return too_late(),
+        Ok(Err(status)) => return told(&status),
+        Ok(Ok(answers)) => answers.into_inner(),
+    };
+    if let Err(error) = take_answer(shared, &mut answers, 1).await {
+        return error;
+    }
+    info!(gateway = at.address, bindings = held.len(), "announced");
+    backoff.connected(shared.clock.now());
+    at.standing.send_modify(|standing| (standing.reachable, standing.told) = (true, version));
+
+    let mut sequence = 1;
+    loop {
+        let (changes, version) = shared.bound.untold(gateway, AT_ONCE);
+        if changes.is_empty() {
+            at.standing.send_if_modified(|standing| {
+                let newer = standing.told < version;
+                standing.told = standing.told.max(version);
+                newer
+            });
+            tokio::select! {
+                biased;
+                () = at.news.notified() => continue,
+                // Nothing is due: what comes is the stream's end.
+                ended = answers.message() => match ended {
+                    Ok(None) => return "it closed the stream".to_owned(),
+                    Ok(Some(_)) => return "it answered what it was not asked".to_owned(),
+                    Err(status) => return told(&status),
+                }
+            }
+        }
+        sequence += 1;
+        let request =
+            AnnounceRequest { sequence, hello: None, changes: changes.iter().flat_map(to_changes).collect() };
+        let asked = async {
+            requests.send(request).await.map_err(|_| "its stream is closed".to_owned())?;
+            take_answer(shared, &mut answers, sequence).await
+        };
+        if let Err(error) = asked.await {
+            shared.bound.put_back(gateway, changes);
+            return error;
+        }
+        at.standing.send_modify(|standing| standing.told = standing.told.max(version));
+    }
+}
+
+/// Takes the answer to a request in, which has to be that.
+async fn take_answer(
+    shared: &Shared,
+    answers: &mut Streaming<AnnounceResponse>,
+    sequence: u64,
+) -> Result<(), String> {
+    let answer = match timeout(PATIENCE, answers.message()).await {
+        Err(_) => return Err(too_late()),
+        Ok(Err(status)) => return Err(told(&status)),
+        Ok(Ok(None)) => return Err("it closed the stream".to_owned()),
+        Ok(Ok(Some(answer))) => answer,
+    };
+    if answer.sequence != sequence {
+        return Err(format!("it answered request {}, and {sequence} was due", answer.sequence));
+    }
+    let revised: Vec<_> = answer.bindings.iter().filter_map(revision).collect();
+    debug!(sequence, revised = revised.len(), "told");
+    shared.keep(shared.bound.revised(&revised).into_iter().map(What::Binding));
+    Ok(())
+}
+
+fn revision(binding: &proto::Binding) -> Option<(InstanceId, Role, Revision)> {
+    let instance = binding.instance_uuid.parse().ok()?;
+    Some((instance, bindings::role("role", binding.role).ok()?, Revision(binding.revision)))
+}
+
+/// What the host is to an instance, for the wire.
+pub(super) fn to_bindings(instance: InstanceId, held: &Held) -> Vec<proto::Binding> {
+    let binding = |role: ProtoRole, revision: u64| proto::Binding {
+        instance_uuid: instance.to_string(),
+        role: role.into(),
+        revision,
+        host: String::new(),
+    };
+    let role = held
+        .role
+        .map(|(role, revision)| binding(bindings::to_role(role), revision.map_or(0, |revision| revision.0)));
+    let waiting = held.waiting.map(|_| binding(ProtoRole::Waiting, 0));
+    role.into_iter().chain(waiting).collect()
+}
+
+fn to_changes(told: &Told) -> Vec<proto::BindingChange> {
+    let change = || proto::BindingChange { instance_uuid: told.instance.to_string(), ..Default::default() };
+    let role = match (told.held.role, told.why) {
+        (Some((role, revision)), _) => Some(proto::BindingChange {
+            role: bindings::to_role(role).into(),
+            revision: revision.map_or(0, |revision| revision.0),
+            ..change()
+        }),
+        (None, Some(why)) => Some(proto::BindingChange { why: bindings::to_why(why).into(), ..change() }),
+        (None, None) => None,
+    };
+    let waiting = match told.held.waiting {
+        Some(_) => proto::BindingChange { role: ProtoRole::Waiting.into(), ..change() },
+        None => proto::BindingChange { ended_waiting: true, ..change() },
+    };
+    role.into_iter().chain([waiting]).collect()
+}
+
+fn too_late() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
+}
+
+fn told(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), innermost(status))
+}
