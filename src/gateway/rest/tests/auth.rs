@@ -1,0 +1,172 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::super::auth::Tokens;
+use super::*;
+use crate::clock::Time;
+
+const OTHERS: &str = "/v2.1/other/os-server-external-events";
+const OWN: &str = "/v2.1/p1/os-server-external-events";
+
+fn entry(token: &str, roles: &[&str], project_id: Option<&str>) -> String {
+    let digest = Sha256::digest(token.as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let project = project_id.map_or(String::new(), |id| format!("project_id = {id:?}\n"));
+    format!("[[token]]\nsha256 = \"{hex}\"\nroles = {roles:?}\nname = \"of {token}\"\n{project}\n")
+}
+
+fn open(path: &Path) -> Auth {
+    Auth::Tokens(Arc::new(Tokens::open(path, None, Time::default()).unwrap()))
+}
+
+/// A router that knows four tokens, and the folder that their file is in.
+fn guarded() -> (Router, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.toml");
+    let entries = [
+        entry("neutron", &["service"], None),
+        entry("boss", &["member", "Admin"], None),
+        entry("bound", &["service"], Some("p1")),
+        entry("user", &["member"], Some("p1")),
+    ];
+    fs::write(&path, entries.concat()).unwrap();
+    (Fake::default().router(open(&path), settings()), folder)
+}
+
+async fn call(router: &Router, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {
+    let header = token.map(|token| ("x-auth-token", token));
+    send(router, request(method, path, header.as_slice(), body.to_owned())).await
+}
+
+fn body() -> String {
+    one_event("network-changed", BOUND, None).to_string()
+}
+
+#[tokio::test]
+async fn a_token_of_the_file_with_the_role_may_send() {
+    let (router, _folder) = guarded();
+    for (token, path) in
+        [("neutron", PATH), ("neutron", OTHERS), ("boss", OTHERS), ("bound", OWN), ("bound", PATH)]
+    {
+        let got = call(&router, "POST", path, Some(token), &body()).await;
+        assert_eq!(got.status, StatusCode::OK, "{token} {path}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_known_token_it_is_401_before_path_method_version_and_body() {
+    let (router, _folder) = guarded();
+    for token in [None, Some(""), Some("nobody"), Some("neutron ")] {
+        for (method, path) in [
+            ("POST", PATH),
+            ("GET", PATH),
+            ("POST", "/v2.1/servers"),
+            ("POST", "/v2/os-server-external-events"),
+            ("POST", "/v2.1/"),
+        ] {
+            // A header's value has no blanks at its ends.
+            if token == Some("neutron ") {
+                continue;
+            }
+            let mut headers = vec![("x-openstack-nova-api-version", "9.9"), ("host", "h:1")];
+            headers.extend(token.map(|token| ("x-auth-token", token)));
+            let got = send(&router, request(method, path, &headers, "nonsense")).await;
+            assert_eq!(got.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+            let error = &got.body["error"];
+            assert_eq!((&error["code"], &error["title"]), (&json!(401), &json!("Unauthorized")));
+            assert!(error["message"].is_string());
+            assert_eq!(got.header("www-authenticate"), Some("Keystone uri=\"http://h:1/\""));
+            assert!(got.header("x-compute-request-id").is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_tokens_are_to_be_had_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.toml");
+    fs::write(&path, "").unwrap();
+    let uri = Some("https://keystone.example/".to_owned());
+    let auth = Auth::Tokens(Arc::new(Tokens::open(&path, uri, Time::default()).unwrap()));
+    let got = call(&Fake::default().router(auth, settings()), "POST", PATH, None, &body()).await;
+    assert_eq!(got.header("www-authenticate"), Some("Keystone uri=\"https://keystone.example/\""));
+}
+
+#[tokio::test]
+async fn version_documents_need_no_token() {
+    let (router, _folder) = guarded();
+    for path in ["/", "/v2.1", "/v2.1/", "/v2", "/v2/"] {
+        assert_eq!(call(&router, "GET", path, None, "").await.status, StatusCode::OK, "{path}");
+    }
+    assert_eq!(call(&router, "GET", "/v9", None, "").await.status, StatusCode::MULTIPLE_CHOICES);
+}
+
+#[tokio::test]
+async fn a_project_that_is_not_the_tokens_is_400_and_comes_before_the_schema() {
+    let (router, _folder) = guarded();
+    let message = call(&router, "POST", OTHERS, Some("bound"), &body()).await.fault(400, "badRequest");
+    assert!(message.contains("project"));
+    let message = call(&router, "POST", OTHERS, Some("bound"), "{}").await.fault(400, "badRequest");
+    assert!(message.contains("project"));
+    let message = call(&router, "POST", OTHERS, Some("bound"), "{").await.fault(400, "badRequest");
+    assert!(message.contains("JSON"));
+    call(&router, "POST", OTHERS, Some("user"), &body()).await.fault(400, "badRequest");
+}
+
+#[tokio::test]
+async fn without_the_role_it_is_403_and_the_schema_comes_first() {
+    let (router, _folder) = guarded();
+    call(&router, "POST", OWN, Some("user"), &body()).await.fault(403, "forbidden");
+    call(&router, "POST", OWN, Some("user"), "{}").await.fault(400, "badRequest");
+    call(&router, "GET", OWN, Some("user"), "").await.fault(405, "badMethod");
+    call(&router, "POST", "/v2.1/no", Some("user"), "").await.fault(404, "itemNotFound");
+}
+
+#[test]
+fn the_file_is_read_again_when_it_changes_and_a_bad_one_leaves_the_old_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.toml");
+    fs::write(&path, entry("old", &["service"], None)).unwrap();
+    let auth = open(&path);
+    let known = |token: &'static str, millis: u64| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-auth-token", http::HeaderValue::from_static(token));
+        let now = Time::default().plus(Duration::from_millis(millis));
+        auth.caller(&headers, now).is_some()
+    };
+    assert!(known("old", 0) && !known("new", 0));
+
+    fs::write(&path, entry("new", &["service"], None) + &entry("third", &["admin"], None)).unwrap();
+    assert!(known("old", 999), "it is looked at once a second");
+    assert!(known("new", 1_000) && !known("old", 1_000));
+
+    fs::write(&path, "[[token]]\nsha256 = \"not a hash\"").unwrap();
+    assert!(known("new", 2_000));
+    fs::remove_file(&path).unwrap();
+    assert!(known("new", 3_000));
+    fs::write(&path, entry("old", &["service"], None)).unwrap();
+    assert!(known("old", 4_000) && !known("new", 4_000));
+}
+
+#[test]
+fn a_file_that_is_not_valid_is_refused_without_showing_what_stands_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.toml");
+    let twice = entry("a", &[], None) + &entry("a", &[], None);
+    for text in [
+        "[[token]]\nsha256 = \"s3cret\"\nroles = []\nname = \"n\"",
+        "[[token]]\nsha256 = \"s3cret\"",
+        "[[token]]\ns3cret = 1",
+        "token = \"s3cret\"",
+        "s3cret",
+        &twice,
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = Tokens::open(&path, None, Time::default()).unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    assert!(Tokens::open(&folder.path().join("none"), None, Time::default()).is_err());
+}
