@@ -5,6 +5,7 @@
 pub(crate) mod calls;
 pub(crate) mod clients;
 pub(crate) mod driver;
+pub(crate) mod gateway;
 pub(crate) mod peers;
 pub(crate) mod process;
 
