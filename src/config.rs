@@ -19,7 +19,8 @@ use crate::journal::retention::Retention;
 use self::options::options;
 pub(crate) use self::values::choices;
 pub use self::values::{
-    Addresses, Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, Span, Switch,
+    Addresses, Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, OptionalAddress, Span,
+    Switch,
 };
 
 /// A setting that cannot be used.
@@ -74,6 +75,8 @@ options! {
     durability: Durability = "sync"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
     repair: Switch = "false"; "Start also from a log that is damaged, without what cannot be read; the log gets a new id. For one start"
     gateway: Addresses = ""; "Where gateways take announcements, HOST:PORT, with commas between them: what this host has is told to each"
+    rest: OptionalAddress = "off"; "Where to take REST requests in as well, for this host alone: a gateway in the same process, whose folder is gateway in data_dir. off: nowhere. Port 0: a free one"
+    extra_event_names: Names = ""; "With rest: names, with commas between them, that events may have besides those of the API"
     cancel_on_stop: Switch = "false"; "When told to stop, end open waits CANCELLED instead of having their clients ask again of the next process"
     log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
     log_format: LogFormat = "text"; "How log lines look: text or json"

@@ -45,6 +45,20 @@ async fn the_published_example_wakes_a_wait_on_an_agent_in_another_process() {
 }
 
 #[tokio::test]
+async fn an_agent_takes_rest_requests_by_itself_for_its_own_host() {
+    let mut agent = Agent::start_with_rest(&["--extra-event-names", "test-event"]).await;
+    let rest = agent.rest.expect("its REST front");
+    let instance = uuid();
+    let mut wait = open(&agent.unix(), wait_for(&instance, &[("test-event", "foo")])).await;
+    assert_eq!(wait.registered.routable, Some(true));
+    let reply = common::gateway::post(rest, &json!([sent(&instance, "test-event", "foo")])).await;
+    assert_eq!(reply.expect("a reply").0, 200);
+    assert_eq!(wait.outcome_at_last().await.kind(), Kind::Completed);
+    agent.terminate();
+    assert!(agent.process.ended(common::BOUND).await.success());
+}
+
+#[tokio::test]
 async fn each_event_is_answered_its_own_code() {
     let gateway = Gateway::start(&[]).await;
     let agent = gateway.agent(&folder(), "alpha").await;

@@ -7,7 +7,9 @@ use anyhow::Context;
 
 use super::daemon::{Ear, runtime, say_ready};
 use crate::agent::Agent;
-use crate::config::{Config, Options};
+use crate::config::{Config, Options, gateway};
+use crate::gateway::Gateway;
+use crate::net::flag::Flag;
 use crate::telemetry;
 
 /// Runs the per-host daemon: takes events in over gRPC, and wakes the waits of this host's drivers
@@ -33,15 +35,50 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(mut config: Config) -> anyhow::Result<()> {
     let ear = Ear::new()?;
+    let gateway = match config.rest.0 {
+        Some(address) => {
+            let gateway = Gateway::start(gateway::Config::within(&config, address)?).await?;
+            config.gateway.0.push(gateway.directory_address().to_string());
+            Some(gateway)
+        }
+        None => None,
+    };
     let agent = Agent::start(config).await?;
+    let rest = gateway.as_ref().map(|gateway| format!(", for requests on {}", gateway.address()));
     say_ready(&format!(
-        "wakeful agent listens on {} and unix:{} (log {})",
+        "wakeful agent listens on {} and unix:{} (log {}){}",
         agent.address(),
         agent.socket().display(),
-        agent.log_id()
+        agent.log_id(),
+        rest.unwrap_or_default()
     ))?;
-    agent.run(ear.told_to_stop()).await?;
+    match gateway {
+        None => agent.run(ear.told_to_stop()).await?,
+        Some(gateway) => beside(agent, gateway, ear).await?,
+    }
+    Ok(())
+}
+
+/// Runs both. Once told to stop, or if one of them cannot go on, the gateway ends first, for it delivers to the agent.
+async fn beside(agent: Agent, gateway: Gateway, ear: Ear) -> anyhow::Result<()> {
+    let ended = Flag::default();
+    let gateway = async {
+        let served = tokio::select! {
+            () = ended.clone().raised() => Ok(()),
+            served = gateway.run(ear.told_to_stop()) => served,
+        };
+        ended.raise();
+        served
+    };
+    let agent = async {
+        let served = agent.run(ended.clone().raised()).await;
+        ended.raise();
+        served
+    };
+    let (gateway, agent) = tokio::join!(gateway, agent);
+    gateway?;
+    agent?;
     Ok(())
 }

@@ -64,6 +64,23 @@ const SEGMENT: u64 = 8 << 20;
 const SEGMENT_SPAN: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Config {
+    /// A gateway in the process of this agent, for its host alone.
+    ///
+    /// # Errors
+    ///
+    /// If that is not possible as the agent's options are.
+    pub fn within(agent: &super::Config, listen: SocketAddr) -> Result<Self, ConfigError> {
+        let options = Options {
+            listen: Some(listen),
+            directory_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            data_dir: Some(FilePath(agent.data_dir.0.join("gateway"))),
+            durability: Some(agent.durability),
+            extra_event_names: Some(agent.extra_event_names.clone()),
+            ..Options::default()
+        };
+        options.resolve()
+    }
+
     fn check(self) -> Result<Self, ConfigError> {
         if !self.directory_listen.ip().is_loopback() {
             return Err(ConfigError::NotPossible {

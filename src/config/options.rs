@@ -138,7 +138,7 @@ pub(super) fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>
 
 pub(super) fn value_name(of: &str) -> &'static str {
     match of {
-        "SocketAddr" => "ADDR",
+        "SocketAddr" | "OptionalAddress" => "ADDR",
         "FilePath" => "PATH",
         "Switch" => "BOOL",
         "HostName" => "NAME",

@@ -1,6 +1,7 @@
 //! What options are set to: each with the form in which it is written.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -178,6 +179,33 @@ impl FromStr for Names {
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.join(",").fmt(f)
+    }
+}
+
+/// Where to listen, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionalAddress(pub Option<SocketAddr>);
+
+impl FromStr for OptionalAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            _ => match text.parse() {
+                Ok(address) => Ok(Self(Some(address))),
+                Err(_) => Err(format!("{text:?} is neither an address, IP:PORT, nor off")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for OptionalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
     }
 }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tonic::transport::Channel;
+use tonic::{Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tracing::{debug, info};
 
 use super::ends::How;
@@ -14,10 +18,11 @@ use super::outbox::Kept;
 use super::post::{Post, SettleError};
 use super::queues::{For, Queue};
 use crate::backoff::Backoff;
+use crate::client::error::innermost;
 use crate::clock::Time;
 use crate::convert;
 use crate::directory::Host;
-use crate::event::Status;
+use crate::event::Status as Is;
 use crate::net::flag::Flag;
 use crate::net::roads::Roads;
 use crate::proto::dispatch_result::Disposition;
@@ -27,7 +32,10 @@ use crate::proto::{self, DispatchRequest, DispatchResult};
 /// Deliveries in one call. An agent takes 1,000 by default.
 const AT_ONCE: usize = 500;
 /// How long an agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An agent that has answered within this is taken to be there.
+const FRESH: Duration = Duration::from_secs(1);
+const RECEIVER: &str = "wakeful.v1.EventReceiver";
 /// How long calls that are under way may take once all is to stop.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 /// Pauses between tries of a host that is away.
@@ -66,6 +74,8 @@ struct Courier {
     host: For,
     queue: Arc<Queue>,
     road: Option<(String, Channel)>,
+    /// When its agent last answered.
+    heard_at: Option<Time>,
     backoff: Backoff,
 }
 
@@ -81,7 +91,7 @@ impl Courier {
     fn new(post: Arc<Post>, roads: Arc<dyn Roads>, host: For, queue: Arc<Queue>) -> Self {
         let seed = uuid::Uuid::new_v4().as_u64_pair().0;
         let backoff = Backoff::new(post.clock().now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
-        Self { post, roads, host, queue, road: None, backoff }
+        Self { post, roads, host, queue, road: None, heard_at: None, backoff }
     }
 
     async fn run(mut self, stop: Flag) {
@@ -165,23 +175,34 @@ impl Courier {
             return Ok(());
         }
         let channel = self.channel(host).await?;
-        let now = self.post.clock().now();
-        let events = here.iter().map(|kept| event(kept, now)).collect();
-        let mut agent = EventReceiverClient::new(channel);
-        let answer = timeout(PATIENCE, agent.dispatch(DispatchRequest { events })).await;
-        let results = match answer {
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-            Ok(Err(status)) => {
-                Err(format!("{:?}: {}", status.code(), crate::client::error::innermost(&status)))
-            }
-            Ok(Ok(answer)) => Ok(answer.into_inner().results),
-        };
-        let results = results.inspect_err(|_| self.road = None)?;
-        if results.len() != here.len() {
-            return Err(format!("{} events were sent, and {} answered", here.len(), results.len()));
+        let events = here.len();
+        let answer = self.dispatch(channel, &here).await;
+        let results = answer.inspect_err(|_| (self.road, self.heard_at) = (None, None))?;
+        if results.len() != events {
+            return Err(format!("{events} events were sent, and {} answered", results.len()));
         }
         self.take_in(here, results);
         Ok(())
+    }
+
+    async fn dispatch(&mut self, channel: Channel, here: &[Kept]) -> Result<Vec<DispatchResult>, String> {
+        // How long an event was kept is told as it is sent. If its way were not open, it would lie there for longer
+        // than it says, and could answer a wait that was opened meanwhile.
+        let fresh = |heard: Time| self.post.clock().now().since(heard) < FRESH;
+        if !self.heard_at.is_some_and(fresh) {
+            let request = HealthCheckRequest { service: RECEIVER.to_owned() };
+            let mut health = HealthClient::new(channel.clone());
+            let health = in_time(health.check(request)).await?;
+            if health.status() != ServingStatus::Serving {
+                return Err(format!("its agent says {:?}", health.status()));
+            }
+        }
+        let now = self.post.clock().now();
+        let events = here.iter().map(|kept| event(kept, now)).collect();
+        let mut agent = EventReceiverClient::new(channel);
+        let answer = in_time(agent.dispatch(DispatchRequest { events })).await?;
+        self.heard_at = Some(self.post.clock().now());
+        Ok(answer.results)
     }
 
     fn take_in(&self, sent: Vec<Kept>, results: Vec<DispatchResult>) {
@@ -212,12 +233,21 @@ impl Courier {
     }
 }
 
+/// What an agent answers, if it does in time.
+async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, String> {
+    match timeout(PATIENCE, call).await {
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(status)) => Err(format!("{:?}: {}", status.code(), innermost(&status))),
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+    }
+}
+
 fn event(kept: &Kept, now: Time) -> proto::Event {
     let delivery = &kept.delivery;
     let status = match delivery.status {
-        Status::Completed => proto::event::Status::Completed,
-        Status::Failed => proto::event::Status::Failed,
-        Status::InProgress => proto::event::Status::InProgress,
+        Is::Completed => proto::event::Status::Completed,
+        Is::Failed => proto::event::Status::Failed,
+        Is::InProgress => proto::event::Status::InProgress,
     };
     proto::Event {
         event_id: delivery.id.to_string(),

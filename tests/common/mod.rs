@@ -79,6 +79,8 @@ pub(crate) struct Agent {
     pub(crate) address: SocketAddr,
     pub(crate) socket: PathBuf,
     pub(crate) log_id: String,
+    /// Where it takes REST requests, if it does.
+    pub(crate) rest: Option<SocketAddr>,
     pub(crate) folder: Arc<TempDir>,
     log: PathBuf,
 }
@@ -86,6 +88,11 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) async fn start(args: &[&str]) -> Self {
         Self::start_in(folder(), args).await
+    }
+
+    /// Starts an agent that takes REST requests as well.
+    pub(crate) async fn start_with_rest(args: &[&str]) -> Self {
+        Self::start(&[&["--rest", "127.0.0.1:0"], args].concat()).await
     }
 
     /// Starts an agent whose socket is `agent.sock` in `folder`.
@@ -97,10 +104,10 @@ impl Agent {
         command.stderr(File::options().create(true).append(true).open(&log).expect("a file for the log"));
         let mut process = Process::start(command);
         let ready = process.line().await;
-        let (address, log_id) = parse_ready(&ready, &socket).unwrap_or_else(|| {
+        let (address, log_id, rest) = parse_ready(&ready, &socket).unwrap_or_else(|| {
             panic!("not a ready line: {ready:?}\n{}", fs::read_to_string(&log).unwrap_or_default())
         });
-        Self { process, address, socket, log_id, folder, log }
+        Self { process, address, socket, log_id, rest, folder, log }
     }
 
     /// A new connection over TCP.
@@ -152,12 +159,13 @@ impl Drop for Agent {
     }
 }
 
-/// `wakeful agent listens on ADDRESS and unix:PATH (log ID)`
-fn parse_ready(line: &str, socket: &std::path::Path) -> Option<(SocketAddr, String)> {
+/// `wakeful agent listens on ADDRESS and unix:PATH (log ID), for requests on ADDRESS`, the last with `--rest` alone.
+fn parse_ready(line: &str, socket: &std::path::Path) -> Option<(SocketAddr, String, Option<SocketAddr>)> {
     let rest = line.strip_prefix("wakeful agent listens on ")?;
     let (address, rest) = rest.split_once(" and unix:")?;
-    let log_id = rest.strip_prefix(socket.to_str()?)?.strip_prefix(" (log ")?.strip_suffix(')')?;
-    Some((address.parse().ok()?, log_id.to_owned()))
+    let (log_id, rest) = rest.strip_prefix(socket.to_str()?)?.strip_prefix(" (log ")?.split_once(')')?;
+    let rest = rest.strip_prefix(", for requests on ").map(|address| address.parse().ok());
+    Some((address.parse().ok()?, log_id.to_owned(), rest.flatten()))
 }
 
 pub(crate) async fn status(channel: &Channel) -> GetStatusResponse {
