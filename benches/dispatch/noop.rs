@@ -12,8 +12,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use wakeful::config::Options;
 use wakeful::net::flag::Flag;
+use wakeful::net::http2::{Bounds, Http2};
 use wakeful::net::listen;
-use wakeful::net::serve::{Bounds, serve};
+use wakeful::net::serve::serve;
 use wakeful::proto;
 use wakeful::proto::dispatch_result::Disposition;
 use wakeful::proto::event_receiver_server::{EventReceiver, EventReceiverServer};
@@ -35,7 +36,8 @@ pub(crate) fn run() -> Result<()> {
         let routes = Routes::new(receiver.max_decoding_message_size(message)).prepare();
         let stop = Flag::default();
         let open = Arc::new(AtomicUsize::new(0));
-        serve(listener, routes, Bounds::from(&config), open, stop.clone(), Duration::ZERO).await;
+        let protocol = Http2::new(routes, Bounds::from(&config));
+        serve(listener, protocol, config.max_connections, open, stop.clone(), Duration::ZERO).await;
         Ok(())
     })
 }

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Shared;
 use super::bound::{Held, Told};
@@ -35,8 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) async fn announce(shared: Arc<Shared>, gateway: usize, address: String, roads: Arc<dyn Roads>) {
     let mut stopped = pin!(shared.stopped());
     let at = &shared.bound.gateways[gateway];
-    let mut backoff =
-        Backoff::new(shared.clock.now(), uuid::Uuid::new_v4().as_u64_pair().0, FIRST_PAUSE, LONGEST_PAUSE);
+    let seed = xxh3_64(shared.config.host.0.as_bytes());
+    let mut backoff = Backoff::new(shared.clock.now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
     let mut told_of = false;
     loop {
         let ended = tokio::select! {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Code, Request};
@@ -198,6 +198,8 @@ pub struct Agent {
     /// Ready once the journal's thread has ended, if there is one.
     journal_ended: Option<oneshot::Receiver<Infallible>>,
     listeners: Vec<JoinHandle<()>>,
+    /// Those who tell gateways what this host has. They end with this.
+    _tellers: JoinSet<()>,
     stop: Flag,
     _folder: Option<Folder>,
 }
@@ -313,17 +315,29 @@ impl Agent {
             tokio::spawn(serve(tcp, everyones, connections, open(), stopped(), LAST_WORDS)),
             tokio::spawn(serve(unix, drivers, connections, open(), stopped(), LAST_WORDS)),
         ];
+        let mut tellers = JoinSet::new();
         for gateway in 0..shared.bound.gateways.len() {
             let told =
                 announce::announce(Arc::clone(&shared), gateway, address.to_string(), Arc::clone(&roads));
-            tokio::spawn(told);
+            tellers.spawn(told);
         }
         if !shared.bound.gateways.is_empty() {
-            tokio::spawn(waits::expire(Arc::clone(&shared)));
+            tellers.spawn(waits::expire(Arc::clone(&shared)));
         }
         info!(%address, socket = %socket.display(), log_id = %shared.log.id(), "started");
         let journal_ended = shared.journal.is_some().then_some(journal_ended);
-        Ok(Self { shared, address, socket, health, core, journal_ended, listeners, stop, _folder: folder })
+        Ok(Self {
+            shared,
+            address,
+            socket,
+            health,
+            core,
+            journal_ended,
+            listeners,
+            _tellers: tellers,
+            stop,
+            _folder: folder,
+        })
     }
 
     /// Where it listens for events.

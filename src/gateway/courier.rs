@@ -12,10 +12,11 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tracing::{debug, info};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::ends::How;
 use super::outbox::Kept;
-use super::post::{Post, SettleError};
+use super::post::Post;
 use super::queues::{For, Queue};
 use crate::backoff::Backoff;
 use crate::client::error::innermost;
@@ -89,7 +90,7 @@ enum Next {
 
 impl Courier {
     fn new(post: Arc<Post>, roads: Arc<dyn Roads>, host: For, queue: Arc<Queue>) -> Self {
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let seed = xxh3_64(host.as_ref().map_or("", Host::as_str).as_bytes());
         let backoff = Backoff::new(post.clock().now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
         Self { post, roads, host, queue, road: None, heard_at: None, backoff }
     }
@@ -162,13 +163,14 @@ impl Courier {
         let instances: Vec<_> = front.iter().map(|kept| kept.delivery.instance).collect();
         let known = self.post.directory.look(&instances).await.map_err(|error| error.to_string())?;
         let mut here = Vec::with_capacity(front.len());
+        let mut settled = None;
         for (kept, known) in front.into_iter().zip(&known) {
-            match known.hosts_for(kept.delivery.starts_work).any(|of| of == host) {
-                true => here.push(kept),
-                false => {
-                    let moved = self.post.send_on(&self.queue, kept, known).await;
-                    moved.map_err(|error: SettleError| error.to_string())?;
-                }
+            let instance = kept.delivery.instance;
+            if settled.replace(instance) != Some(instance) {
+                self.post.settle(instance, known).await.map_err(|error| error.to_string())?;
+            }
+            if self.queue.has(kept.ticket) {
+                here.push(kept);
             }
         }
         if here.is_empty() {

@@ -15,7 +15,7 @@ const REMEMBERED: usize = 10_000;
 pub enum How {
     /// It was not to be delivered in time.
     Expired,
-    /// Its host no longer has the instance, and whoever has it has the event as well, or nobody has it.
+    /// Its host no longer has the instance, and no other has it.
     Moved,
     /// Its agent did not take it.
     Rejected,

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::ends::Refused;
 use super::outbox::{Delivery, KeepError};
 use super::post::{Post, to_each};
+use super::queues::Route;
 use super::rest::{Arrived, Front, Purpose, Unavailable};
 use crate::clock::Time;
 use crate::config::choices;
@@ -124,6 +125,7 @@ impl Front for Keeper {
             // What waits for it elsewhere comes before this.
             if settled.replace(event.instance) != Some(event.instance) {
                 self.post.settle(event.instance, known).await.map_err(|error| unavailable(&error))?;
+                self.post.queues.expect(event.instance, Route::of(known));
             }
             let event = Delivery {
                 id: EventId::random(),
@@ -134,7 +136,6 @@ impl Front for Keeper {
                 starts_work,
                 kept_at: now,
                 host: None,
-                also: Vec::new(),
             };
             let hosts: Vec<&Host> = known.hosts_for(starts_work).collect();
             match place {
@@ -142,9 +143,13 @@ impl Front for Keeper {
                 _ => deliveries.extend(to_each(&event, &hosts)),
             }
         }
-        if !deliveries.is_empty() {
-            self.keep(deliveries).await.map_err(|error| unavailable(&error))?;
+        if deliveries.is_empty() {
+            return Ok(codes);
         }
-        Ok(codes)
+        let kept = self.keep(deliveries).await;
+        if kept.is_err() {
+            instances.iter().for_each(|instance| self.post.queues.expect_no_longer(*instance));
+        }
+        kept.map(|()| codes).map_err(|error| unavailable(&error))
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -105,7 +105,8 @@ pub struct Gateway {
     post: Arc<Post>,
     health: HealthReporter,
     listeners: Vec<JoinHandle<()>>,
-    couriers: JoinHandle<()>,
+    /// Ends with this.
+    couriers: JoinSet<()>,
     announcing: Flag,
     stop: Flag,
     _folder: Option<crate::journal::folder::Folder>,
@@ -162,7 +163,8 @@ impl Gateway {
         let post = Arc::new(Post::new(directory, outbox, queues, ends, config.ages()));
 
         let (stop, announcing) = (Flag::default(), Flag::default());
-        let couriers = tokio::spawn(couriers(Arc::clone(&post), roads, new_queues, stop.clone()));
+        let mut running = JoinSet::new();
+        running.spawn(couriers(Arc::clone(&post), roads, new_queues, stop.clone()));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
@@ -198,7 +200,7 @@ impl Gateway {
             post,
             health,
             listeners,
-            couriers,
+            couriers: running,
             announcing,
             stop,
             _folder: lock,
@@ -238,7 +240,7 @@ impl Gateway {
         for listener in self.listeners {
             let _ = listener.await;
         }
-        let _ = self.couriers.await;
+        self.couriers.join_all().await;
         self.post.outbox.close().await;
         info!("stopped");
         Ok(())

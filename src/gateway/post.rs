@@ -1,6 +1,6 @@
 //! Where events go: which hosts have the instance now, and what of its deliveries has to go elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tracing::{info, warn};
 
 use super::ends::{Ended, Ends, How};
 use super::outbox::{Delivery, KeepError, Kept, Outbox, Ticket};
-use super::queues::{Queue, Queues};
+use super::queues::{Queue, Queues, Route};
 use crate::clock::{Clock, Time};
 use crate::directory::{Directory, DirectoryError, Host, Known};
-use crate::event::InstanceId;
+use crate::event::{EventId, InstanceId};
 
 /// How long deliveries are tried.
 #[derive(Clone, Copy, Debug)]
@@ -60,18 +60,31 @@ impl Post {
         self.outbox.clock()
     }
 
-    /// Sends what is kept of an instance for hosts that no longer have it to those that do. Whatever comes for it from
-    /// now on comes after that.
+    /// Has what is kept of an instance go where the instance is now: to hosts that it was not for as well, and no longer
+    /// to those that it has left. Whatever comes for it from now on comes after that.
     pub(super) async fn settle(&self, instance: InstanceId, known: &Known) -> Result<(), SettleError> {
-        let hosts: Vec<_> = known.hosts_for(false).collect();
-        if self.queues.elsewhere(instance, &hosts).is_empty() {
+        let route = Route::of(known);
+        if self.queues.to_route(instance, &route).is_empty() {
             return Ok(());
         }
         let _settling = self.settling.lock().await;
-        for queue in self.queues.elsewhere(instance, &hosts) {
-            let kept = queue.of(instance);
-            self.send_elsewhere(&queue, kept, known).await?;
+        let queues = self.queues.to_route(instance, &route);
+        let kept =
+            queues.iter().flat_map(|queue| queue.of(instance).into_iter().map(move |kept| (queue, kept)));
+        let mut routed = Routed::default();
+        for (_, copies) in by_event(kept) {
+            routed.route(&copies, &route);
         }
+        if !routed.anew.is_empty() {
+            self.outbox.keep(routed.anew, routed.gone.iter().map(|(_, kept)| kept.ticket).collect()).await?;
+        }
+        for (queue, kept) in routed.gone {
+            self.queues.remove(queue, &[kept.ticket]);
+        }
+        for (queue, kept) in routed.nowhere {
+            self.end(queue, &kept, How::Moved, "no host has the instance any longer".to_owned());
+        }
+        self.queues.routed(instance, route);
         Ok(())
     }
 
@@ -81,39 +94,6 @@ impl Post {
         let known = self.directory.look(&instances).await?;
         for (instance, known) in instances.iter().zip(&known) {
             self.settle(*instance, known).await?;
-        }
-        Ok(())
-    }
-
-    /// The same for one delivery that was about to be made.
-    pub(super) async fn send_on(&self, queue: &Queue, kept: Kept, known: &Known) -> Result<(), SettleError> {
-        let _settling = self.settling.lock().await;
-        match queue.has(kept.ticket) {
-            true => self.send_elsewhere(queue, vec![kept], known).await,
-            false => Ok(()),
-        }
-    }
-
-    async fn send_elsewhere(&self, queue: &Queue, kept: Vec<Kept>, known: &Known) -> Result<(), SettleError> {
-        let (mut anew, mut moved) = (Vec::new(), Vec::new());
-        for kept in kept {
-            let hosts: Vec<_> = known.hosts_for(kept.delivery.starts_work).collect();
-            match where_to(&kept.delivery, &hosts) {
-                Where::Here => {}
-                Where::Elsewhere(deliveries) => anew.push((kept, deliveries)),
-                Where::Nowhere => moved.push(kept),
-            }
-        }
-        if !anew.is_empty() {
-            let tickets: Vec<_> = anew.iter().map(|(kept, _)| kept.ticket).collect();
-            let deliveries = anew.into_iter().flat_map(|(_, deliveries)| deliveries).collect();
-            self.outbox.keep(deliveries, tickets.clone()).await?;
-            self.queues.remove(queue, &tickets);
-        }
-        for kept in moved {
-            let why =
-                "the instance is no longer on this host, and whoever has it has the event, or nobody has it";
-            self.end(queue, &kept, How::Moved, why.to_owned());
         }
         Ok(())
     }
@@ -162,97 +142,114 @@ impl Post {
     }
 }
 
-/// Where a delivery belongs.
-#[derive(Debug, PartialEq, Eq)]
-enum Where {
-    /// Where it is kept for.
-    Here,
-    /// To these instead.
-    Elsewhere(Vec<Delivery>),
-    /// All who have its instance have it already, or nobody has it.
-    Nowhere,
+/// The deliveries of each event, in the order in which events came.
+fn by_event<'a>(
+    kept: impl Iterator<Item = (&'a Arc<Queue>, Kept)>,
+) -> BTreeMap<Ticket, Vec<(&'a Queue, Kept)>> {
+    let mut first: HashMap<EventId, Ticket> = HashMap::new();
+    let kept: Vec<_> = kept.collect();
+    for (_, kept) in &kept {
+        let known = first.entry(kept.delivery.id).or_insert(kept.ticket);
+        *known = kept.ticket.min(*known);
+    }
+    let mut events: BTreeMap<Ticket, Vec<_>> = BTreeMap::new();
+    for (queue, kept) in kept {
+        let at = first.get(&kept.delivery.id).copied().unwrap_or(kept.ticket);
+        events.entry(at).or_default().push((&**queue, kept));
+    }
+    events
 }
 
-fn where_to(delivery: &Delivery, hosts: &[&Host]) -> Where {
-    let for_nobody = delivery.host.is_none();
-    if delivery.host.as_ref().is_some_and(|host| hosts.contains(&host)) || (for_nobody && hosts.is_empty()) {
-        return Where::Here;
+/// What becomes of deliveries whose instance has moved.
+#[derive(Default)]
+struct Routed<'a> {
+    /// To be delivered as well, or instead.
+    anew: Vec<Delivery>,
+    /// To be delivered no longer, for another is made instead.
+    gone: Vec<(&'a Queue, Kept)>,
+    /// To be delivered no longer.
+    nowhere: Vec<(&'a Queue, Kept)>,
+}
+
+impl<'a> Routed<'a> {
+    /// Routes the deliveries of one event. A host that has had it already knows it by its id: what is sent once too
+    /// often does no harm.
+    fn route(&mut self, copies: &[(&'a Queue, Kept)], route: &Route) {
+        let Some((_, one)) = copies.first() else { return };
+        let hosts = route.hosts(one.delivery.starts_work);
+        let waits_for =
+            |host: &Host| copies.iter().any(|(_, kept)| kept.delivery.host.as_ref() == Some(host));
+        let missing: Vec<_> = hosts.iter().filter(|host| !waits_for(host)).collect();
+        self.anew.extend(to_each(&one.delivery, &missing));
+        for (queue, kept) in copies {
+            match &kept.delivery.host {
+                Some(host) if hosts.contains(host) => {}
+                Some(_) if hosts.is_empty() => self.nowhere.push((queue, kept.clone())),
+                None if hosts.is_empty() => {}
+                _ => self.gone.push((queue, kept.clone())),
+            }
+        }
     }
-    let had = || delivery.host.iter().chain(&delivery.also);
-    let missing: Vec<_> = hosts.iter().filter(|host| !had().any(|had| had == **host)).collect();
-    if missing.is_empty() {
-        return Where::Nowhere;
-    }
-    let to = |host: &Host| Delivery {
-        host: Some(host.clone()),
-        also: had()
-            .chain(missing.iter().map(|missing| **missing))
-            .filter(|had| *had != host)
-            .cloned()
-            .collect(),
-        ..delivery.clone()
-    };
-    Where::Elsewhere(missing.iter().map(|host| to(host)).collect())
 }
 
 /// The deliveries of an event, one for each host.
 pub(super) fn to_each(event: &Delivery, hosts: &[&Host]) -> Vec<Delivery> {
-    match where_to(event, hosts) {
-        Where::Elsewhere(deliveries) => deliveries,
-        Where::Here | Where::Nowhere => Vec::new(),
-    }
+    hosts.iter().map(|host| Delivery { host: Some((*host).clone()), ..event.clone() }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventId, Status};
+    use crate::directory::table::Binding;
+    use crate::directory::{Revision, Role};
+    use crate::event::Status;
 
-    fn hosts(names: &[&str]) -> Vec<Host> {
-        names.iter().map(|name| name.parse().expect("a host")).collect()
-    }
-
-    fn delivery(host: &str, also: &[&str]) -> Delivery {
-        Delivery {
-            id: EventId::random(),
-            instance: InstanceId::random(),
-            name: "n".to_owned(),
-            tag: String::new(),
-            status: Status::Completed,
-            starts_work: false,
-            kept_at: Time::default(),
-            host: host.parse().ok(),
-            also: hosts(also),
-        }
-    }
-
-    fn told(of: &Delivery, now: &[&str]) -> Result<Vec<(String, Vec<String>)>, &'static str> {
-        let now = hosts(now);
-        let names = |hosts: &[Host]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        match where_to(of, &now.iter().collect::<Vec<_>>()) {
-            Where::Here => Err("here"),
-            Where::Nowhere => Err("nowhere"),
-            Where::Elsewhere(all) => Ok(all
-                .iter()
-                .map(|to| (to.host.as_ref().expect("a host").to_string(), names(&to.also)))
-                .collect()),
-        }
+    /// What becomes of an event that waits for these hosts when its instance is on those.
+    fn routed(waits_for: &[&str], now: &[&str]) -> (Vec<String>, usize, usize) {
+        let queue = Queue::default();
+        let id = EventId::random();
+        let instance = InstanceId::random();
+        let copies: Vec<_> = waits_for
+            .iter()
+            .enumerate()
+            .map(|(at, host)| {
+                let delivery = Delivery {
+                    id,
+                    instance,
+                    name: "n".to_owned(),
+                    tag: String::new(),
+                    status: Status::Completed,
+                    starts_work: false,
+                    kept_at: Time::default(),
+                    host: host.parse().ok(),
+                };
+                (&queue, Kept { ticket: Ticket(at as u64), delivery: Arc::new(delivery) })
+            })
+            .collect();
+        let binding = |host: &&str| Binding {
+            host: host.parse().expect("a host"),
+            role: Some((Role::MigrationSource, Revision(1))),
+            waiting: false,
+        };
+        let known = Known { bindings: now.iter().map(binding).collect(), unbound: None };
+        let mut routed = Routed::default();
+        routed.route(&copies, &Route::of(&known));
+        let hosts = routed.anew.iter().map(|to| to.host.as_ref().expect("a host").to_string());
+        (hosts.collect(), routed.gone.len(), routed.nowhere.len())
     }
 
     #[test]
-    fn a_delivery_stays_while_its_host_has_the_instance_and_goes_where_it_has_not_been() {
-        assert_eq!(told(&delivery("a", &[]), &["a", "b"]), Err("here"));
-        assert_eq!(told(&delivery("a", &[]), &[]), Err("nowhere"));
-        assert_eq!(told(&delivery("a", &["b"]), &["b"]), Err("nowhere"));
-        assert_eq!(told(&delivery("a", &[]), &["b"]), Ok(vec![("b".into(), vec!["a".into()])]));
-        let two =
-            vec![("b".into(), vec!["a".into(), "c".into()]), ("c".into(), vec!["a".into(), "b".into()])];
-        assert_eq!(told(&delivery("a", &[]), &["b", "c"]), Ok(two));
+    fn an_event_goes_to_whoever_has_its_instance_and_no_longer_where_it_has_left() {
+        assert_eq!(routed(&["a"], &["a"]), (vec![], 0, 0));
+        assert_eq!(routed(&["a"], &["a", "b"]), (vec!["b".to_owned()], 0, 0));
+        assert_eq!(routed(&["a"], &["b", "c"]), (vec!["b".to_owned(), "c".to_owned()], 1, 0));
+        assert_eq!(routed(&["a", "b"], &["b"]), (vec![], 1, 0));
+        assert_eq!(routed(&["a", "b"], &[]), (vec![], 0, 2));
     }
 
     #[test]
     fn an_event_for_an_instance_that_nobody_knows_stays_until_somebody_does() {
-        assert_eq!(told(&delivery("", &[]), &[]), Err("here"));
-        assert_eq!(told(&delivery("", &[]), &["b"]), Ok(vec![("b".into(), vec![])]));
+        assert_eq!(routed(&[""], &[]), (vec![], 0, 0));
+        assert_eq!(routed(&[""], &["b"]), (vec!["b".to_owned()], 1, 0));
     }
 }

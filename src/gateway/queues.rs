@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::outbox::{Kept, Ticket};
 use crate::clock::Time;
-use crate::directory::Host;
+use crate::directory::{Host, Known};
 use crate::event::InstanceId;
 
 /// Whom a queue is for. `None`: nobody knows yet.
@@ -20,8 +20,37 @@ pub struct Queues(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     queues: HashMap<For, Arc<Queue>>,
-    /// Where the deliveries of an instance wait, and how many in each place.
-    places: HashMap<InstanceId, Vec<(For, usize)>>,
+    /// Where the deliveries of an instance wait.
+    places: HashMap<InstanceId, Places>,
+}
+
+/// Where the deliveries of an instance wait.
+#[derive(Debug, Default)]
+struct Places {
+    /// How many in each queue.
+    counts: Vec<(For, usize)>,
+    /// Where the instance was when they were last routed. `None`: an earlier process did that.
+    routed: Option<Route>,
+}
+
+/// Where an instance's events go: those that end waits, and those that start work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route([Vec<Host>; 2]);
+
+impl Route {
+    /// Where they go by what is known of the instance.
+    pub fn of(known: &Known) -> Self {
+        Self([false, true].map(|starts_work| {
+            let mut hosts: Vec<_> = known.hosts_for(starts_work).cloned().collect();
+            hosts.sort_unstable();
+            hosts
+        }))
+    }
+
+    /// The hosts that an event goes to.
+    pub fn hosts(&self, starts_work: bool) -> &[Host] {
+        &self.0[usize::from(starts_work)]
+    }
 }
 
 /// One host's queue.
@@ -63,24 +92,34 @@ impl Queues {
         new
     }
 
-    /// The queues that have deliveries of an instance for hosts other than these.
-    pub fn elsewhere(&self, instance: InstanceId, hosts: &[&Host]) -> Vec<Arc<Queue>> {
+    /// The queues that have deliveries of an instance, unless those were routed by this.
+    pub fn to_route(&self, instance: InstanceId, route: &Route) -> Vec<Arc<Queue>> {
         let inner = self.lock();
-        let Some(places) = inner.places.get(&instance) else { return Vec::new() };
-        let other = |host: &For| host.as_ref().is_none_or(|host| !hosts.contains(&host));
-        let others = places.iter().filter(|(host, _)| other(host));
-        others.filter_map(|(host, _)| inner.queues.get(host).cloned()).collect()
+        match inner.places.get(&instance) {
+            Some(places) if places.routed.as_ref() != Some(route) => {
+                places.counts.iter().filter_map(|(host, _)| inner.queues.get(host).cloned()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    /// Something has changed for these instances: whoever waits with deliveries of them is to look again.
-    pub fn changed(&self, instances: impl IntoIterator<Item = InstanceId>) {
-        let inner = self.lock();
-        for instance in instances {
-            for (host, _) in inner.places.get(&instance).into_iter().flatten() {
-                if let Some(queue) = inner.queues.get(host) {
-                    queue.news.notify_one();
-                }
-            }
+    /// Deliveries of an instance will come that are routed by this.
+    pub fn expect(&self, instance: InstanceId, route: Route) {
+        self.lock().places.entry(instance).or_default().routed = Some(route);
+    }
+
+    /// None came, perhaps.
+    pub fn expect_no_longer(&self, instance: InstanceId) {
+        let mut inner = self.lock();
+        if inner.places.get(&instance).is_some_and(|places| places.counts.is_empty()) {
+            inner.places.remove(&instance);
+        }
+    }
+
+    /// The deliveries of an instance are routed by this.
+    pub fn routed(&self, instance: InstanceId, route: Route) {
+        if let Some(places) = self.lock().places.get_mut(&instance) {
+            places.routed = Some(route);
         }
     }
 
@@ -136,18 +175,18 @@ impl Queues {
 
 impl Inner {
     fn count(&mut self, instance: InstanceId, host: &For, by: isize) {
-        let places = self.places.entry(instance).or_default();
-        match places.iter().position(|(other, _)| other == host) {
+        let Places { counts, .. } = self.places.entry(instance).or_default();
+        match counts.iter().position(|(other, _)| other == host) {
             Some(at) => {
-                places[at].1 = places[at].1.saturating_add_signed(by);
-                if places[at].1 == 0 {
-                    places.swap_remove(at);
+                counts[at].1 = counts[at].1.saturating_add_signed(by);
+                if counts[at].1 == 0 {
+                    counts.swap_remove(at);
                 }
             }
-            None if by > 0 => places.push((host.clone(), by.unsigned_abs())),
+            None if by > 0 => counts.push((host.clone(), by.unsigned_abs())),
             None => {}
         }
-        if places.is_empty() {
+        if counts.is_empty() {
             self.places.remove(&instance);
         }
     }

@@ -9,6 +9,7 @@
 mod actors;
 mod chance;
 mod check;
+mod front;
 mod history;
 mod net;
 mod world;
@@ -58,11 +59,24 @@ fn live(seed: u64) -> Seen {
 }
 
 fn live_in(seed: u64) -> Seen {
+    in_its_time(|clock| world::live(seed, clock))
+}
+
+/// Lives through a world with a gateway.
+fn live_with_gateway(seed: u64) -> Seen {
+    note_panics();
+    let mut seen = in_its_time(|clock| front::live(seed, clock));
+    seen.wrong.extend(PANICS.take());
+    seen
+}
+
+/// Lives through a world whose time is its own.
+fn in_its_time<F: Future<Output = Seen>>(life: impl FnOnce(Clock) -> F) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     let life = async {
         let clock = Clock::start_at(world::beginning(), Time::default());
-        timeout(LONGEST, world::live(seed, clock)).await
+        timeout(LONGEST, life(clock)).await
     };
     let wrong = |what: &str| Seen { wrong: vec![what.to_owned()], ..Seen::default() };
     match panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(life))) {
@@ -130,6 +144,50 @@ fn no_world_loses_an_event_or_wakes_a_wait_wrongly() {
         let seeds: Vec<_> = bad.iter().map(|(seed, seen)| format!("{seed}: {}", seen.wrong[0])).collect();
         panic!("{}\n{} worlds are bad:\n{}", report(*seed, seen), bad.len(), seeds.join("\n"));
     }
+}
+
+/// Worlds with a gateway in a normal run.
+const GATEWAY_SEEDS: u64 = 200;
+
+#[test]
+fn no_world_with_a_gateway_loses_what_it_answered_200_for() {
+    if let Some(seed) = number("WAKEFUL_SEED") {
+        let seen = live_with_gateway(seed);
+        println!("{}", report(seed, &seen));
+        assert!(seen.wrong.is_empty());
+        return;
+    }
+    let bad = Mutex::new(Vec::new());
+    let (events, crashes) = (AtomicU64::new(0), AtomicU64::new(0));
+    each_below(number("WAKEFUL_SEEDS").unwrap_or(GATEWAY_SEEDS), |seed| {
+        let seen = live_with_gateway(seed);
+        events.fetch_add(seen.acknowledged.len() as u64, Ordering::Relaxed);
+        crashes.fetch_add(u64::from(seen.crashes), Ordering::Relaxed);
+        if !seen.wrong.is_empty() {
+            bad.lock().expect("no panic while it is held").push((seed, seen));
+        }
+        true
+    });
+    println!("with a gateway: {events:?} events answered 200, {crashes:?} crashes");
+    let bad = bad.into_inner().expect("no panic while it is held");
+    if let Some((seed, seen)) = bad.iter().min_by_key(|(seed, _)| seed) {
+        let seeds: Vec<_> = bad.iter().map(|(seed, seen)| format!("{seed}: {}", seen.wrong[0])).collect();
+        panic!("{}\n{} worlds are bad:\n{}", report(*seed, seen), bad.len(), seeds.join("\n"));
+    }
+}
+
+#[test]
+fn an_agent_that_is_down_for_50_minutes_loses_nothing() {
+    let seen = in_its_time(|clock| front::down_for(Duration::from_secs(50 * 60), clock));
+    assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
+    assert!(!seen.acknowledged.is_empty());
+}
+
+#[test]
+fn an_event_is_kept_for_an_hour_and_no_longer() {
+    let seen = in_its_time(|clock| front::down_for(Duration::from_secs(61 * 60), clock));
+    let lost = seen.wrong.iter().any(|wrong| wrong.contains("did not arrive"));
+    assert!(lost, "what is older than max_age is given up: {:?}", seen.wrong);
 }
 
 #[test]

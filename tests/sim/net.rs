@@ -145,7 +145,7 @@ impl Net {
     }
 
     /// A new connection.
-    async fn connect(self, port: Port, mut chance: Chance) -> io::Result<Pipe> {
+    pub(crate) async fn connect(self, port: Port, mut chance: Chance) -> io::Result<Pipe> {
         let most = self.lock().delay;
         sleep(chance.millis(0, most)).await;
         let mut state = self.lock();
@@ -169,7 +169,7 @@ impl Net {
         Client::over(self.channel(port, chance), "127.0.0.1:1".parse().expect("an address"))
     }
 
-    fn channel(&self, port: Port, chance: Chance) -> Channel {
+    pub(crate) fn channel(&self, port: Port, chance: Chance) -> Channel {
         let (net, chance) = (self.clone(), Arc::new(Mutex::new(chance)));
         let connect = move |_| {
             let (net, chance) = (net.clone(), chance.lock().expect("no panic while it is held").fork());

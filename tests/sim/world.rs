@@ -14,6 +14,7 @@ use wakeful::clock::{Clock, Time};
 use wakeful::config::{Config, Options};
 use wakeful::event::InstanceId;
 use wakeful::journal::disk::faulty::{Faults, FaultyDisk};
+use wakeful::net::roads::Roads;
 use wakeful::plant::{self, Plant};
 use wakeful::proto::reason::Code as Reason;
 use wakeful::proto::{Event, GetStatusRequest};
@@ -25,7 +26,7 @@ use crate::history::{History, Seen};
 use crate::net::Net;
 
 /// When the world begins, by its machine's wall clock: some time in 2026.
-const EPOCH: u64 = 1_790_000_000 * 1_000_000_000;
+pub(crate) const EPOCH: u64 = 1_790_000_000 * 1_000_000_000;
 /// How long it is disturbed.
 const TROUBLE: Duration = Duration::from_secs(25);
 /// Within this, once nothing goes wrong any more, all is as it should be.
@@ -36,20 +37,21 @@ const CALM: Duration = Duration::from_secs(60);
 const LATE: Duration = Duration::from_secs(6);
 
 /// The machine that the agent runs on.
-struct Machine {
-    disk: FaultyDisk,
-    net: Net,
-    clock: Clock,
-    history: History,
-    chance: Chance,
-    config: Config,
+pub(crate) struct Machine {
+    pub(crate) disk: FaultyDisk,
+    pub(crate) roads: Arc<dyn Roads>,
+    pub(crate) net: Net,
+    pub(crate) clock: Clock,
+    pub(crate) history: History,
+    pub(crate) chance: Chance,
+    pub(crate) config: Config,
     /// How far its wall clock is ahead, in nanoseconds.
-    ahead: u64,
-    boot: u64,
-    running: Option<Running>,
+    pub(crate) ahead: u64,
+    pub(crate) boot: u64,
+    pub(crate) running: Option<Running>,
 }
 
-struct Running {
+pub(crate) struct Running {
     stop: oneshot::Sender<()>,
     agent: JoinHandle<Result<(), AgentError>>,
     journal: JoinHandle<()>,
@@ -66,7 +68,7 @@ impl Machine {
     }
 
     /// Starts an agent; whenever the machine goes down meanwhile, once more.
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         loop {
             let dies = self.chance.percent(15).then(|| self.chance.below(8));
             let syncs_lie = plant::is(Plant::ServeBeforeSync);
@@ -104,7 +106,7 @@ impl Machine {
                 },
                 lock: None,
             }),
-            roads: Arc::new(wakeful::net::roads::Tcp),
+            roads: Arc::clone(&self.roads),
             wall: self.clock.now().plus(Duration::from_nanos(EPOCH + self.ahead)),
         };
         let agent = Agent::start_on(ground, self.config.clone()).await?;
@@ -129,7 +131,7 @@ impl Machine {
         self.history.see().crashes += 1;
     }
 
-    async fn power_cycle(&mut self) {
+    pub(crate) async fn power_cycle(&mut self) {
         self.tell(format_args!("the machine is down"));
         self.cut(false);
         let mut coin = self.chance.fork();
@@ -139,21 +141,21 @@ impl Machine {
         self.rest().await;
     }
 
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.tell(format_args!("the agent is killed"));
         self.cut(true);
         self.disk.kill();
         self.rest().await;
     }
 
-    async fn rest(&mut self) {
+    pub(crate) async fn rest(&mut self) {
         if self.chance.percent(30) {
             self.ahead = self.chance.below(4 * 3_600) * 1_000_000_000;
         }
         sleep(self.chance.millis(5, 2_000)).await;
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         self.tell(format_args!("the agent is told to stop"));
         let _ = running.stop.send(());
@@ -260,6 +262,7 @@ pub(crate) async fn live(seed: u64, clock: Clock) -> Seen {
     };
     let mut machine = Machine {
         disk: FaultyDisk::default(),
+        roads: Arc::new(wakeful::net::roads::Tcp),
         net: net.clone(),
         clock,
         history: history.clone(),

@@ -39,8 +39,6 @@ pub struct Delivery {
     pub kept_at: Time,
     /// Where it is to go. `None`: nobody knows yet.
     pub host: Option<Host>,
-    /// The other hosts that it was sent to as well.
-    pub also: Vec<Host>,
 }
 
 /// How much the outbox may hold.

@@ -35,8 +35,6 @@ struct DeliveryRecord {
     /// Empty: nobody knows yet.
     #[prost(string, tag = "9")]
     host: String,
-    #[prost(string, repeated, tag = "10")]
-    also: Vec<String>,
 }
 
 /// Deliveries that have ended, by their tickets.
@@ -60,7 +58,6 @@ pub(super) fn put(delivery: &Delivery, ticket: Option<u64>, buf: &mut Vec<u8>) {
         starts_work: delivery.starts_work,
         kept_at: delivery.kept_at.as_nanos(),
         host: delivery.host.as_ref().map(ToString::to_string).unwrap_or_default(),
-        also: delivery.also.iter().map(ToString::to_string).collect(),
     };
     // It fails only where there is no room, and a Vec makes room.
     let _ = record.encode_length_delimited(buf);
@@ -74,7 +71,6 @@ pub(super) fn take(bytes: &mut &[u8]) -> Result<(Delivery, Option<u64>), Damaged
         true => None,
         false => Some(record.host.parse().map_err(|_| Damaged)?),
     };
-    let also = record.also.iter().map(|host| host.parse().map_err(|_| Damaged));
     let delivery = Delivery {
         id: EventId(uuid(&record.id)?),
         instance: InstanceId(uuid(&record.instance)?),
@@ -84,7 +80,6 @@ pub(super) fn take(bytes: &mut &[u8]) -> Result<(Delivery, Option<u64>), Damaged
         starts_work: record.starts_work,
         kept_at: Time::from_nanos(record.kept_at),
         host,
-        also: also.collect::<Result<_, _>>()?,
     };
     Ok((delivery, Some(record.ticket).filter(|ticket| *ticket > 0)))
 }

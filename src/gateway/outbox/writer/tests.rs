@@ -42,7 +42,6 @@ fn to(host: &str, n: u128) -> Delivery {
         starts_work: false,
         kept_at: Time::from_nanos(7),
         host: Some(host.parse::<Host>().expect("a host")),
-        also: vec!["another".parse().expect("a host")],
     }
 }
 
