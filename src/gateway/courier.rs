@@ -214,7 +214,7 @@ impl Courier {
                 let why = format!("{:?}: {}", result.reason(), result.message);
                 self.post.end(&self.queue, &kept, How::Rejected, why);
             } else {
-                debug!(event_id = %kept.delivery.id, position = result.position, "delivered");
+                debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
                 delivered.push(kept.ticket);
             }
         }

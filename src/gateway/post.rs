@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::ends::{Ended, Ends, How};
 use super::outbox::{Delivery, KeepError, Kept, Outbox, Ticket};
@@ -75,8 +75,11 @@ impl Post {
         for (_, copies) in by_event(kept) {
             routed.route(&copies, &route);
         }
-        if !routed.anew.is_empty() {
-            self.outbox.keep(routed.anew, routed.gone.iter().map(|(_, kept)| kept.ticket).collect()).await?;
+        debug!(%instance, anew = routed.anew.len(), gone = routed.gone.len(), "routed anew");
+        let gone = routed.gone.iter().map(|(_, kept)| kept.ticket).collect();
+        match routed.anew.is_empty() {
+            true => self.outbox.end(gone),
+            false => self.outbox.keep(routed.anew, gone).await?,
         }
         for (queue, kept) in routed.gone {
             self.queues.remove(queue, &[kept.ticket]);

@@ -62,6 +62,12 @@ fn live_in(seed: u64) -> Seen {
     in_its_time(|clock| world::live(seed, clock))
 }
 
+/// Has what the agents and the gateway log shown, as `RUST_LOG` says.
+fn tell_all() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().try_init();
+}
+
 /// Lives through a world with a gateway.
 fn live_with_gateway(seed: u64) -> Seen {
     note_panics();
@@ -152,6 +158,7 @@ const GATEWAY_SEEDS: u64 = 200;
 #[test]
 fn no_world_with_a_gateway_loses_what_it_answered_200_for() {
     if let Some(seed) = number("WAKEFUL_SEED") {
+        tell_all();
         let seen = live_with_gateway(seed);
         println!("{}", report(seed, &seen));
         assert!(seen.wrong.is_empty());
