@@ -16,8 +16,10 @@ use super::flag::Flag;
 use super::listen::Peer;
 use super::serve::{Cut, Protocol};
 
-/// Bytes of a request's head, and of its body read ahead. A token may have some 10 kB.
-const MAX_HEAD: usize = 64 * 1024;
+/// Bytes of a request's head. A token may have some 10 kB.
+const MAX_HEAD: usize = 32 * 1024;
+/// Bytes of a request that are read ahead.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// Paths and what answers at them, and the bounds of the connections to them.
 #[derive(Clone)]
@@ -54,7 +56,8 @@ impl Protocol for Http1 {
         server
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
-            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(READ_AHEAD)
             .half_close(false);
         let mut serving = pin!(server.serve_connection(io, TowerToHyperService::new(self.router)));
         tokio::select! {

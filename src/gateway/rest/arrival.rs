@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::EXPECT;
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 use tracing::{Instrument, debug, info_span};
 
 use super::auth::Caller;
@@ -47,6 +47,9 @@ pub(super) async fn receive<F: Front>(
         let mut response = if caller.is_none() && !is_document(&method, &uri) {
             let root = format!("{base}/");
             refuse(&gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
+        } else if root != Root::Other && uri.path().contains("//") {
+            // To the router a project may be nothing at all.
+            refuse(&gate, nothing_there(), request).await
         } else {
             let arrival = Arrival { root, asked: asked.clone(), caller, base };
             request.extensions_mut().insert(arrival);
@@ -64,6 +67,11 @@ pub(super) async fn receive<F: Front>(
 pub(super) async fn refuse<F: Front>(gate: &Gate<F>, fault: Fault, request: Request) -> Response {
     unread(gate, request).pass_over().await;
     fault.into_response()
+}
+
+/// 404.
+pub(super) fn nothing_there() -> Fault {
+    Fault::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
 /// A request's body.

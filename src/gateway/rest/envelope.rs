@@ -23,13 +23,13 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Fault {
     status: StatusCode,
     message: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Fault {
     /// This status, and why.
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), headers: HeaderMap::new() }
+        Self { status, message: message.into(), headers: Vec::new() }
     }
 
     /// 503: may be tried again soon.
@@ -58,7 +58,7 @@ impl Fault {
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
@@ -134,7 +134,7 @@ pub fn router<F: Front>(front: F, auth: Auth, settings: Settings) -> Router {
         router = router.route(path, post(events::take::<F>).fallback(not_post::<F>));
     }
     router
-        .fallback(nothing_there::<F>)
+        .fallback(elsewhere::<F>)
         .layer(from_fn_with_state(Arc::clone(&gate), arrival::receive::<F>))
         .with_state(gate)
 }
@@ -188,16 +188,16 @@ async fn not_post<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) 
     refuse(&gate, Fault::bad_method("POST"), request).await
 }
 
-async fn nothing_there<F: Front>(
+async fn elsewhere<F: Front>(
     State(gate): State<Arc<Gate<F>>>,
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Response {
     if arrival.root == Root::Other {
         let choices = versions::choices(&arrival.base, request.uri().path());
-        return json_response(StatusCode::MULTIPLE_CHOICES, choices.to_string()).into_response();
+        return json_response(StatusCode::MULTIPLE_CHOICES, choices.to_string());
     }
-    refuse(&gate, Fault::new(StatusCode::NOT_FOUND, "there is nothing at this path"), request).await
+    refuse(&gate, arrival::nothing_there(), request).await
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ async fn a_token_of_the_file_with_the_role_may_send() {
 #[tokio::test]
 async fn without_a_known_token_it_is_401_before_path_method_version_and_body() {
     let (router, _folder) = guarded();
-    for token in [None, Some(""), Some("nobody"), Some("neutron ")] {
+    for token in [None, Some(""), Some("nobody"), Some("neutron2")] {
         for (method, path) in [
             ("POST", PATH),
             ("GET", PATH),
@@ -67,10 +67,6 @@ async fn without_a_known_token_it_is_401_before_path_method_version_and_body() {
             ("POST", "/v2/os-server-external-events"),
             ("POST", "/v2.1/"),
         ] {
-            // A header's value has no blanks at its ends.
-            if token == Some("neutron ") {
-                continue;
-            }
             let mut headers = vec![("x-openstack-nova-api-version", "9.9"), ("host", "h:1")];
             headers.extend(token.map(|token| ("x-auth-token", token)));
             let got = send(&router, request(method, path, &headers, "nonsense")).await;

@@ -41,7 +41,9 @@ async fn a_path_below_or_with_a_slash_at_its_end_is_404() {
     ] {
         for method in ["POST", "GET"] {
             let body = one_event("network-changed", BOUND, None).to_string();
-            send(&router, request(method, path, &[], body)).await.fault(404, "itemNotFound");
+            let got = send(&router, request(method, path, &[], body)).await;
+            assert_eq!(got.status, StatusCode::NOT_FOUND, "{path}");
+            got.fault(404, "itemNotFound");
         }
     }
 }

@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 use super::super::serve;
 use super::*;
 use crate::net::flag::Flag;
-use crate::net::listen;
+use crate::net::http1::Http1;
+use crate::net::listen::{self, Peer};
+use crate::net::serve::Protocol;
 
 struct Server {
     address: SocketAddr,
@@ -136,6 +138,19 @@ async fn a_header_of_100_kb_is_431() {
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 431");
     server.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_of_its_reply_is_cut() {
+    let (mut peer, io) = tokio::io::duplex(16);
+    let patience = Duration::from_secs(30);
+    let router = Fake::default().router(Auth::None, settings());
+    let protocol = Http1::new(router, Duration::from_secs(3_600), patience, |_| Vec::new());
+    let address = Peer::Tcp("127.0.0.1:1".parse().unwrap());
+    let serving = tokio::spawn(protocol.serve(io, address, Flag::default()));
+    peer.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let error = serving.await.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("TimedOut"), "{error:?}");
 }
 
 #[tokio::test]
