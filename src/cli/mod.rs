@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod agent;
 pub mod ages;
 pub mod args;
+pub mod bindings;
 pub mod cancel;
 pub mod completions;
 pub mod consumers;
@@ -20,6 +21,7 @@ pub mod events;
 pub mod explain;
 pub mod gateway;
 pub mod journal;
+pub mod outbox;
 pub mod output;
 pub mod pages;
 pub mod send;
@@ -62,6 +64,8 @@ enum Command {
     Cancel(cancel::Args),
     Status(status::Args),
     Consumers(consumers::Args),
+    Bindings(bindings::Args),
+    Outbox(outbox::Args),
     Journal(journal::Args),
     Completions(completions::Args),
 }
@@ -89,6 +93,8 @@ impl Cli {
             Command::Cancel(args) => block_on(cancel::run(args, out)),
             Command::Status(args) => block_on(status::run(args, out)),
             Command::Consumers(args) => block_on(consumers::run(args, out)),
+            Command::Bindings(args) => block_on(bindings::run(args, out)),
+            Command::Outbox(args) => block_on(outbox::run(args, out)),
         }?;
         out.flush()?;
         Ok(code)

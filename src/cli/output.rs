@@ -52,16 +52,24 @@ macro_rules! replies {
 }
 
 replies!(
+    BindResponse,
     CancelInstanceResponse,
     CancelResponse,
     DispatchResponse,
     ExplainResponse,
+    ForgetHostResponse,
     GetStatusResponse,
+    ListBindingsResponse,
     ListConsumersResponse,
     ListEventsResponse,
+    ListOutboxResponse,
+    ListRefusalsResponse,
+    ListResponse,
     ListWaitsResponse,
+    LookupResponse,
     Outcome,
     RemoveConsumerResponse,
+    UnbindResponse,
     WatchResponse,
 );
 

@@ -1,7 +1,10 @@
 //! Lists that an agent gives a page at a time.
 
 use super::output::{JsonPages, Out, Reply};
-use crate::proto::{ExplainResponse, ListConsumersResponse, ListEventsResponse, ListWaitsResponse};
+use crate::proto::{
+    ExplainResponse, ListBindingsResponse, ListConsumersResponse, ListEventsResponse, ListResponse,
+    ListWaitsResponse,
+};
 
 /// The most that an agent puts into one page.
 const PAGE: u32 = 1_000;
@@ -54,8 +57,10 @@ macro_rules! page {
 }
 
 page!(ExplainResponse, entries);
+page!(ListBindingsResponse, bindings);
 page!(ListConsumersResponse, consumers);
 page!(ListEventsResponse, events);
+page!(ListResponse, bindings);
 page!(ListWaitsResponse, waits);
 
 /// What a list turned out to be.

@@ -109,19 +109,24 @@ impl Target {
             }
             _ => {}
         }
-        let reason = status::reason(status);
-        let named = match reason {
-            Some(reason) => reason.as_str_name().to_owned(),
-            None => format!("{:?}", status.code()),
-        };
-        let message = if status.message().is_empty() { "no message" } else { status.message() };
-        let mut text = format!("the agent refuses: {message} ({named})");
-        if let Some(advice) = reason.and_then(|reason| advice(reason, status)) {
-            text.push('\n');
-            text.push_str(&advice);
-        }
-        text
+        refusal("agent", status)
     }
+}
+
+/// Who refuses, with what reason, and what to do about it.
+fn refusal(who: &str, status: &Status) -> String {
+    let reason = status::reason(status);
+    let named = match reason {
+        Some(reason) => reason.as_str_name().to_owned(),
+        None => format!("{:?}", status.code()),
+    };
+    let message = if status.message().is_empty() { "no message" } else { status.message() };
+    let mut text = format!("the {who} refuses: {message} ({named})");
+    if let Some(advice) = reason.and_then(|reason| advice(reason, status)) {
+        text.push('\n');
+        text.push_str(&advice);
+    }
+    text
 }
 
 /// What to do about a refusal, where its message alone does not say.
@@ -159,6 +164,53 @@ fn unreached(status: &Status) -> Option<Option<ErrorKind>> {
         next = error.source();
     }
     Some(None)
+}
+
+/// The gateway that a command asks.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GatewayTarget {
+    /// The gateway to ask, where agents announce themselves to it: HOST:PORT
+    #[arg(
+        long,
+        display_order = 900,
+        value_name = "ADDR",
+        env = "WAKEFUL_DIRECTORY",
+        default_value = "127.0.0.1:7423"
+    )]
+    gateway: Address,
+}
+
+impl GatewayTarget {
+    /// A channel to the gateway. It connects with the first call.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be connected to by its form alone.
+    pub fn channel(&self) -> anyhow::Result<Channel> {
+        self.gateway.channel().with_context(|| format!("{} cannot be a gateway's address", self.gateway))
+    }
+
+    /// The answer to a call, waited for 30 s at most.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, and what to do next.
+    pub async fn ask<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> anyhow::Result<T> {
+        let gateway = &self.gateway;
+        match tokio::time::timeout(PATIENCE, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) if unreached(&status).is_some() => Err(anyhow!(
+                "no gateway is running at {gateway} ({}): start it with `wakeful gateway`, or name another with \
+                 --gateway",
+                innermost(&status)
+            )),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                Err(anyhow!("{gateway} is no gateway's directory; name another with --gateway"))
+            }
+            Ok(Err(status)) => Err(anyhow!(refusal("gateway", &status))),
+            Err(_) => Err(anyhow!("no answer from {gateway} within {} s", PATIENCE.as_secs())),
+        }
+    }
 }
 
 #[cfg(test)]

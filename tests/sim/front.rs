@@ -481,8 +481,8 @@ fn check(
 ) {
     let none = Vec::new();
     let of = |host: usize| has[host].get(instance).unwrap_or(&none);
-    for host in 0..HOSTS.len() {
-        let (name, tags) = (HOSTS[host].0, of(host));
+    for (host, (name, _)) in HOSTS.iter().enumerate() {
+        let tags = of(host);
         if let Some(pair) = tags.windows(2).find(|pair| pair[0] >= pair[1]) {
             history.wrong(format!("{instance} on {name}: {} came before {}: {tags:?}", pair[0], pair[1]));
         }
