@@ -24,8 +24,8 @@ use crate::proto::directory_client::DirectoryClient;
 use crate::proto::role::Code as ProtoRole;
 use crate::proto::{self, AnnounceRequest, AnnounceResponse, Hello};
 
-/// Changes in one request. A gateway takes as many.
-const AT_ONCE: usize = 1_000;
+/// Instances told of in one request. Each may have two changes, and a gateway takes 1,000.
+const AT_ONCE: usize = 500;
 /// How long a gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pauses between tries of a gateway that is away.
