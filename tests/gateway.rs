@@ -182,15 +182,15 @@ async fn a_stale_host_that_comes_back_gets_no_event_that_starts_work() {
     // Both are kept for the old host, which is away.
     let both = json!([sent(&instance, CHANGED, "work"), sent(&instance, PLUGGED, "wait")]);
     assert_eq!(gateway.post(both).await.0, 200);
-    // It was evacuated: another host has it now, and gets what starts work.
+    // It was evacuated: another host has it now, and gets both.
     let new = gateway.agent(&folder(), "new").await;
     new.bind(&instance, Role::Host).await;
-    new.until_tags(&["work"]).await;
+    new.until_tags(&["work", "wait"]).await;
     let old = gateway.agent(&old_home, "old").await;
     old.until_tags(&["wait"]).await;
     let more = json!([sent(&instance, CHANGED, "more work"), sent(&instance, PLUGGED, "more")]);
     assert_eq!(gateway.post(more).await.0, 200);
-    new.until_tags(&["work", "more work", "more"]).await;
+    new.until_tags(&["work", "wait", "more work", "more"]).await;
     old.until_tags(&["wait", "more"]).await;
     let roles: Vec<_> =
         gateway.lookup(&instance).await.bindings.iter().map(|binding| binding.role()).collect();

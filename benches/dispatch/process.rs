@@ -36,6 +36,9 @@ pub(crate) fn pin(core: usize) -> Result<()> {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// The line in which it said what it listens on.
+    #[allow(dead_code, reason = "the other bench uses it")]
+    pub(crate) ready: String,
     folder: TempDir,
     /// Whether it is told to stop, instead of being killed: a tool that it runs under has something to write.
     gently: bool,
@@ -59,6 +62,26 @@ impl Server {
         })?;
         server.gently = under.is_some();
         Ok(server)
+    }
+
+    /// Starts a gateway with one thread, these options and otherwise the defaults.
+    #[allow(dead_code, reason = "the other bench uses it")]
+    pub(crate) fn gateway(cores: Cores, options: &[&str]) -> Result<Self> {
+        Self::start(cores, |folder| {
+            let mut gateway = Command::new(env!("CARGO_BIN_EXE_wakeful"));
+            gateway.args([
+                "gateway",
+                "--worker-threads",
+                "1",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-level",
+                "error",
+            ]);
+            gateway.args(["--directory-listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("gateway"));
+            gateway.args(options);
+            gateway
+        })
     }
 
     /// Starts the service that does nothing: this program again.
@@ -91,7 +114,8 @@ impl Server {
             let _ = child.kill();
             bail!("{command:?} did not start: {:?}, {line:?}", child.wait()?);
         };
-        Ok(Self { address: address.parse()?, child, folder, gently: false, _out: out })
+        let address = address.trim_end_matches(',').parse()?;
+        Ok(Self { address, ready: line.clone(), child, folder, gently: false, _out: out })
     }
 
     /// A folder of its own, on the disk of an agent's log.
