@@ -225,6 +225,13 @@ async fn an_event_held_through_a_partition_neither_satisfies_nor_fails_an_operat
 
     let failed = json!({ "name": PLUGGED, "tag": "other", "status": "failed", "server_uuid": instance });
     assert_eq!(gateway.post(json!([sent(&instance, PLUGGED, "port"), failed])).await.0, 200);
+    // How long an event was held is told but for the time that it is on its way: it is to be much longer than that.
+    until("the event has been held for a second", async || {
+        let outbox = gateway.outbox().await;
+        let age = outbox.hosts.first().and_then(|host| host.oldest_age);
+        age.is_some_and(|age| age.seconds >= 1).then_some(())
+    })
+    .await;
     let keys = [(PLUGGED, "port"), (PLUGGED, "other")];
     let mut wait = open(&agent.unix(), wait_for(&instance, &keys)).await;
     door.open();

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy)]
 pub(crate) enum Aim {
     AtLeast(f64),
+    #[allow(dead_code, reason = "one of the benches has none")]
     AtMost(f64),
 }
 

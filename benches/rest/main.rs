@@ -9,6 +9,7 @@ mod process;
 #[path = "../dispatch/report.rs"]
 mod report;
 #[path = "../dispatch/stats.rs"]
+#[allow(dead_code, reason = "the other bench uses the rest")]
 mod stats;
 
 use std::io::{Read, Write};

@@ -73,12 +73,10 @@ impl Keeper {
     async fn keep(&self, deliveries: Vec<Delivery>) -> Result<(), KeepError> {
         let clock = self.post.clock();
         let until = clock.now().plus(self.patience);
-        loop {
-            match self.post.outbox.keep(deliveries.clone(), Vec::new()).await {
-                Err(KeepError::TooMuch { .. }) if clock.now() < until => sleep(LOOK_FOR_ROOM).await,
-                kept => return kept,
-            }
+        while self.post.outbox.is_full() && clock.now() < until {
+            sleep(LOOK_FOR_ROOM).await;
         }
+        self.post.outbox.keep(deliveries, Vec::new()).await
     }
 
     fn refuse(&self, at: Time, event: &Arrived, code: u16) {

@@ -62,6 +62,7 @@ pub struct Outbox {
     gauges: Arc<Gauges>,
     state: watch::Receiver<Option<WriteError>>,
     clock: Clock,
+    max: u64,
 }
 
 /// An outbox that was read, and is not yet written.
@@ -115,8 +116,9 @@ impl Opened {
     ///
     /// If the system has no thread to give.
     pub fn start(self, clock: Clock, sink: impl Sink) -> io::Result<Outbox> {
+        let max = self.limits.bytes;
         let (writer, gauges, state) = Writer::new(self, clock, sink);
-        Ok(Outbox { orders: turns::start("outbox", writer)?, gauges, state, clock })
+        Ok(Outbox { orders: turns::start("outbox", writer)?, gauges, state, clock, max })
     }
 
     /// The same in a task; see [`turns::start_task`].
@@ -126,9 +128,10 @@ impl Opened {
         sink: impl Sink,
         pause: impl FnMut() -> Duration + Send + 'static,
     ) -> (Outbox, JoinHandle<()>) {
+        let max = self.limits.bytes;
         let (writer, gauges, state) = Writer::new(self, clock, sink);
         let (orders, task) = turns::start_task(writer, pause);
-        (Outbox { orders, gauges, state, clock }, task)
+        (Outbox { orders, gauges, state, clock, max }, task)
     }
 }
 
@@ -156,6 +159,11 @@ impl Outbox {
     /// Ready once all is on the disk, and nothing more is taken.
     pub async fn close(&self) {
         let _ = self.orders.ask(Order::Close).await;
+    }
+
+    /// Whether it holds as much as it may.
+    pub fn is_full(&self) -> bool {
+        self.gauges.bytes.load(Ordering::Relaxed) > self.max
     }
 
     /// How much there is.
