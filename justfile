@@ -37,6 +37,14 @@ sim WORLDS="10000":
 crash KILLS="1000":
     WAKEFUL_KILLS={{ KILLS }} cargo test --test crash -- --nocapture
 
+# A real gateway, killed again and again.
+gateway-crash KILLS="500":
+    WAKEFUL_KILLS={{ KILLS }} cargo test --test gateway_kills -- --nocapture
+
+# The gateway's figures of docs/benchmarks.md.
+bench-rest *ARGS:
+    cargo bench --bench rest -- {{ ARGS }}
+
 # Each fuzz target for so many seconds. Needs a nightly toolchain and cargo-fuzz.
 fuzz SECONDS="60":
     cd fuzz && for target in record recovery engine request; do cargo +nightly fuzz run $target -- -max_total_time={{ SECONDS }} || exit 1; done
