@@ -150,4 +150,15 @@ impl Front for Keeper {
         }
         kept.map(|()| codes).map_err(|error| unavailable(&error))
     }
+
+    fn refused(&self, code: u16, why: &str) {
+        self.post.ends.refused(Refused {
+            at: self.post.clock().now(),
+            code,
+            instance: None,
+            name: String::new(),
+            tag: String::new(),
+            why: why.to_owned(),
+        });
+    }
 }

@@ -11,7 +11,7 @@ use tracing::{Instrument, debug, info_span};
 
 use super::auth::Caller;
 use super::body::Unread;
-use super::envelope::{self, Fault};
+use super::envelope::{self, Fault, Told};
 use super::microversion::{self, Asked};
 use super::versions::{self, Root};
 use super::{Front, Gate};
@@ -55,6 +55,11 @@ pub(super) async fn receive<F: Front>(
             request.extensions_mut().insert(arrival);
             next.run(request).await
         };
+        if method == Method::POST
+            && let Some(Told(why)) = response.extensions().get()
+        {
+            gate.front.refused(response.status().as_u16(), why);
+        }
         envelope::sign(response.headers_mut(), &id, asked.as_ref());
         debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
         response

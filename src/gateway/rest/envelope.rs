@@ -18,6 +18,10 @@ const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-reques
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// What the caller of a request that was refused was told.
+#[derive(Clone, Debug)]
+pub(super) struct Told(pub(super) String);
+
 /// A request that is refused as a whole.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -76,6 +80,7 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let mut response = json_response(self.status, self.body());
         response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(Told(self.message));
         response
     }
 }

@@ -69,6 +69,9 @@ pub trait Front: Clone + Send + Sync + 'static {
     /// instance, 400 if it lacks its tag, 422 if the instance is on no host, 200 once it is on disk; the first
     /// that fits. It is dropped unfinished when the caller goes away, who then knows nothing of what was kept.
     fn take(&self, events: Vec<Arrived>) -> impl Future<Output = Result<Vec<u16>, Unavailable>> + Send;
+
+    /// A whole request was refused with this code, for those who look. `why` is what the caller was told.
+    fn refused(&self, code: u16, why: &str);
 }
 
 /// The bounds, and what is admitted.

@@ -98,7 +98,23 @@ async fn a_front_that_forgets_an_event_is_500() {
         async fn take(&self, _: Vec<Arrived>) -> Result<Vec<u16>, Unavailable> {
             Ok(Vec::new())
         }
+
+        fn refused(&self, _: u16, _: &str) {}
     }
     let router = router(Forgetful, Auth::None, settings());
     post(&router, "2.1", &one_event("network-changed", BOUND, None)).await.fault(500, "computeFault");
+}
+
+#[tokio::test]
+async fn what_is_refused_as_a_whole_is_told_to_those_who_look() {
+    let fake = Fake::default();
+    let router = fake.router(Auth::None, settings());
+    send(&router, request("POST", PATH, &[], "{")).await.fault(400, "badRequest");
+    let unavailable = Some(Unavailable { message: "no room".to_owned() });
+    let full = Fake { unavailable, ..fake.clone() };
+    let router = full.router(Auth::None, settings());
+    post(&router, "2.1", &one_event("network-changed", BOUND, None)).await.fault(503, "serviceUnavailable");
+    let refusals = fake.refusals.lock().unwrap().clone();
+    assert_eq!(refusals.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [400, 503]);
+    assert_eq!(refusals[1].1, "no room");
 }

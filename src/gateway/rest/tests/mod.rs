@@ -33,6 +33,7 @@ const PATH: &str = "/v2.1/os-server-external-events";
 struct Fake {
     taken: Arc<Mutex<Vec<Arrived>>>,
     unavailable: Option<Unavailable>,
+    refusals: Arc<Mutex<Vec<(u16, String)>>>,
     /// A permit for each request that may go on.
     go_on: Arc<Semaphore>,
     /// A permit for each request that has come so far.
@@ -44,6 +45,7 @@ impl Default for Fake {
         Self {
             taken: Arc::default(),
             unavailable: None,
+            refusals: Arc::default(),
             go_on: Arc::new(Semaphore::new(1_000)),
             come: Arc::new(Semaphore::new(0)),
         }
@@ -76,6 +78,10 @@ impl Front for Fake {
         let codes = codes.collect();
         self.taken.lock().unwrap().extend(events);
         Ok(codes)
+    }
+
+    fn refused(&self, code: u16, why: &str) {
+        self.refusals.lock().unwrap().push((code, why.to_owned()));
     }
 }
 
