@@ -160,8 +160,8 @@ mod tests {
             "HOST       EVENTS  OLDEST  FAILED TRIES  NEXT TRY  ERROR\n\
              compute-7  12      1m 30s  3             in 5s     refused\n\
              \n\
-             WHEN     ENDED    HOST         INSTANCE  EVENT  WHY\n\
-             1m ago   EXPIRED  (not known)  i         n:t    late\n\
+             WHEN    ENDED    HOST         INSTANCE  EVENT  WHY\n\
+             1m ago  EXPIRED  (not known)  i         n:t    late\n\
              \n\
              since the start: 5 delivered, 1 expired, 0 moved, 0 rejected, 0 refused; 2048 bytes wait\n"
         );
