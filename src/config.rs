@@ -17,11 +17,11 @@ use crate::journal::consumers::Consumers;
 use crate::journal::retention::Retention;
 
 use self::options::options;
-pub(crate) use self::values::choices;
 pub use self::values::{
     Addresses, Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, OptionalAddress, Span,
     Switch,
 };
+pub(crate) use self::values::{choices, none_of};
 
 /// A setting that cannot be used.
 #[derive(Debug, Error)]

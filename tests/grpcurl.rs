@@ -21,10 +21,11 @@ const ON_TCP: [&str; 4] = [
     "grpc.reflection.v1alpha.ServerReflection",
     "wakeful.v1.EventReceiver",
 ];
-const ON_UNIX: [&str; 7] = [
+const ON_UNIX: [&str; 8] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "wakeful.v1.Bindings",
     "wakeful.v1.EventLog",
     "wakeful.v1.EventReceiver",
     "wakeful.v1.Inspector",

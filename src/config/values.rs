@@ -15,7 +15,7 @@ macro_rules! choices {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($name => Ok(Self::$value),)+
-                    _ => Err(format!("{text:?} is none of {}", [$($name),+].join(", "))),
+                    _ => Err($crate::config::none_of(text, &[$($name),+])),
                 }
             }
         }
@@ -31,6 +31,12 @@ macro_rules! choices {
 }
 
 pub(crate) use choices;
+
+/// What is said of a text that is none of these names.
+pub(crate) fn none_of(text: &str, names: &[&str]) -> String {
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("{text:?} is not one of {} or {last}", others.join(", "))
+}
 
 /// A span of time, written `1500ms`, `30s`, `5m`, `1h`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
