@@ -74,6 +74,22 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_this_table() {
+        let documented = include_str!("../../../docs/operating.md");
+        let rows = documented.lines().skip_while(|line| !line.starts_with("| name | from microversion"));
+        let rows: Vec<_> = rows.skip(2).take_while(|line| line.starts_with('|')).collect();
+        let row = |known: Name| {
+            let tag = if known.needs_tag { "yes" } else { "no" };
+            let purpose = match known.purpose {
+                Purpose::EndsWait => "ends waits",
+                Purpose::StartsWork => "starts work",
+            };
+            format!("| `{}` | 2.{} | {tag} | {purpose} |", known.name, known.since)
+        };
+        assert_eq!(rows, NAMES.map(row));
+    }
+
+    #[test]
     fn extra_names_end_waits_at_every_microversion_and_change_no_rule_of_the_apis_own() {
         let extra = ["test-event".to_owned(), "volume-extended".to_owned()];
         assert_eq!(
