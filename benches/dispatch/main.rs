@@ -182,7 +182,7 @@ async fn run(args: &Args, cores: Cores) -> Result<Vec<Verdict>> {
 
 /// Starts both servers and makes the agent as full as it is to be.
 async fn start(args: &Args, cores: Cores, requests: &mut Requests) -> Result<Pair> {
-    let noop = Target::connect(Server::noop(cores)?).await?;
+    let noop = Target::connect(Server::noop(cores, &["noop"])?).await?;
     let (agent, held) = start_agent(args, cores, requests).await?;
     Ok(Pair { noop, agent, held })
 }
@@ -200,7 +200,7 @@ async fn load_only(args: &Args, only: Only, cores: Cores) -> Result<()> {
     let scenario = scenario.with_context(|| format!("there is no scenario {:?} of load", args.scenario))?;
     let mut requests = Requests::new()?;
     let (target, _held) = match only {
-        Only::Noop => (Target::connect(Server::noop(cores)?).await?, None),
+        Only::Noop => (Target::connect(Server::noop(cores, &["noop"])?).await?, None),
         Only::Agent => {
             let (agent, held) = start_agent(args, cores, &mut requests).await?;
             (agent, Some(held))

@@ -84,12 +84,12 @@ impl Server {
         })
     }
 
-    /// Starts the service that does nothing: this program again.
-    pub(crate) fn noop(cores: Cores) -> Result<Self> {
+    /// Starts a service that does nothing: this program again, with these arguments.
+    pub(crate) fn noop(cores: Cores, args: &[&str]) -> Result<Self> {
         let own = std::env::current_exe()?;
         Self::start(cores, |_| {
             let mut noop = Command::new(own);
-            noop.arg("noop");
+            noop.args(args);
             noop
         })
     }
