@@ -212,8 +212,9 @@ impl Table {
             self.addresses.insert(host.clone(), address.clone());
             touched.hosts.insert(host.clone());
         }
-        if *whole {
-            self.unbind_others(at, host, changes, touched);
+        // An agent knows its waits by itself, and its bindings once a driver has told them all.
+        if address.is_some() {
+            self.unbind_others(at, host, *whole, changes, touched);
         }
         let mut bound = Vec::new();
         for (instance, change) in changes {
@@ -240,6 +241,7 @@ impl Table {
         &mut self,
         at: Time,
         host: &Host,
+        roles_too: bool,
         changes: &[(InstanceId, Change)],
         touched: &mut Touched,
     ) {
@@ -251,7 +253,7 @@ impl Table {
         let waits = told(|change| matches!(change, Change::Wait));
         let had: Vec<_> = self.by_host.get(host).into_iter().flatten().copied().collect();
         for instance in had {
-            if !roles.contains(&instance) {
+            if roles_too && !roles.contains(&instance) {
                 self.change(at, host, instance, Change::Unbind(Why::Moved), touched);
             }
             if !waits.contains(&instance) {
@@ -278,7 +280,7 @@ impl Table {
                 // What an agent was given and what is kept here differ only if one of them has lost its disk.
                 let revision = match told.max(has) {
                     Some(revision) => revision,
-                    None => Revision(self.newest.0 + 1),
+                    None => Revision(self.newest.0.saturating_add(1)),
                 };
                 self.newest = self.newest.max(revision);
                 binding.role = Some((role, revision));

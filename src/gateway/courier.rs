@@ -1,5 +1,6 @@
 //! A courier a host: takes what waits for it to its agent, in order, and tries again while that is away.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::ends::How;
 use super::outbox::Kept;
 use super::post::Post;
-use super::queues::{For, Queue};
+use super::queues::{For, Queue, Route, Tried};
 use crate::backoff::Backoff;
 use crate::client::error::innermost;
 use crate::clock::Time;
@@ -137,9 +138,12 @@ impl Courier {
         if let Some(next) = next {
             return Next::Wait(Some(next.min(oldest)));
         }
+        let kicks = self.queue.tried().kicks;
         match self.deliver(&host, front).await {
             Ok(()) => {
-                *self.queue.tried() = Default::default();
+                let mut tried = self.queue.tried();
+                *tried = Tried { kicks: tried.kicks, ..Tried::default() };
+                drop(tried);
                 self.backoff.connected(self.post.clock().now());
                 Next::GoOn
             }
@@ -152,7 +156,8 @@ impl Courier {
                 }
                 tried.failures += 1;
                 tried.error = Some(error);
-                tried.next = Some(now.plus(pause));
+                // Its agent may have come meanwhile.
+                tried.next = (tried.kicks == kicks).then(|| now.plus(pause));
                 Next::GoOn
             }
         }
@@ -162,19 +167,21 @@ impl Courier {
     async fn deliver(&mut self, host: &Host, front: Vec<Kept>) -> Result<(), String> {
         let instances: Vec<_> = front.iter().map(|kept| kept.delivery.instance).collect();
         let known = self.post.directory.look(&instances).await.map_err(|error| error.to_string())?;
-        let mut here = Vec::with_capacity(front.len());
-        let mut settled = None;
-        for (kept, known) in front.into_iter().zip(&known) {
-            let instance = kept.delivery.instance;
-            if settled.replace(instance) != Some(instance) {
-                self.post.settle(instance, known).await.map_err(|error| error.to_string())?;
-            }
-            if self.queue.has(kept.ticket) {
-                here.push(kept);
-            }
+        let routes = instances.iter().copied().zip(known.iter().map(Route::of));
+        let elsewhere: BTreeSet<_> = routes
+            .filter(|(instance, route)| !self.post.queues.is_routed(*instance, route))
+            .map(|(instance, _)| instance)
+            .collect();
+        let mut here = front;
+        let mut settled = Ok(());
+        if !elsewhere.is_empty() {
+            settled = self.post.settle(elsewhere.clone()).await.map_err(|error| error.to_string());
+            // What could not be settled stays; it does not hold the others up.
+            let stays = |kept: &Kept| settled.is_err() && elsewhere.contains(&kept.delivery.instance);
+            here.retain(|kept| !stays(kept) && self.queue.has(kept.ticket));
         }
         if here.is_empty() {
-            return Ok(());
+            return settled;
         }
         let channel = self.channel(host).await?;
         let events = here.len();

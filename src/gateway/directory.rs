@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::leases::Leases;
 use super::post::Post;
 use crate::convert::{self, bindings};
-use crate::directory::{Announced, Bound, Change, DirectoryError, Host};
+use crate::directory::{Announced, Bound, DirectoryError, Host};
 use crate::event::InstanceId;
 use crate::net::flag::Flag;
 use crate::proto::directory_server::Directory as Service;
@@ -155,9 +155,7 @@ impl Announcements {
             changes,
         };
         let mut touched: BTreeSet<_> = announced.changes.iter().map(|(instance, _)| *instance).collect();
-        if hello.whole {
-            touched.extend(self.instances_of(&host).await?);
-        }
+        touched.extend(self.instances_of(&host).await?);
         let (number, ended) = self.leases.open(&host, self.post.clock().now());
         info!(%host, address = hello.address, bindings = announced.changes.len(), whole = hello.whole, "agent announced");
         let served = async {
@@ -199,8 +197,7 @@ impl Announcements {
             return Err(Refusal::field("changes", Reason::OverLimit, &text));
         }
         let changes = bindings::changes("changes", &request.changes)?;
-        let touched = changes.iter().filter(|(_, change)| *change != Change::Wait);
-        let touched = touched.map(|(instance, _)| *instance).collect();
+        let touched = changes.iter().map(|(instance, _)| *instance).collect();
         self.take_in(Announced { host: host.clone(), address: None, whole: false, changes }, touched).await
     }
 
@@ -217,7 +214,7 @@ impl Announcements {
 
     /// What no longer belongs where it waits goes on now. If it cannot, it does when its courier next comes.
     async fn settle(&self, instances: BTreeSet<InstanceId>) {
-        if let Err(error) = self.post.settle_changed(instances).await {
+        if let Err(error) = self.post.settle(instances).await {
             warn!(%error, "what is kept for a host that has changed stays for now");
         }
     }

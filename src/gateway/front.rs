@@ -9,12 +9,12 @@ use tracing::debug;
 use super::ends::Refused;
 use super::outbox::{Delivery, KeepError};
 use super::post::{Post, to_each};
-use super::queues::Route;
+use super::queues::{InFlight, Route};
 use super::rest::{Arrived, Front, Purpose, Unavailable};
 use crate::clock::Time;
 use crate::config::choices;
 use crate::directory::{Host, Known, Why};
-use crate::event::{EventId, InstanceId};
+use crate::event::EventId;
 
 /// How often a request that waits for room looks for it.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
@@ -31,6 +31,9 @@ pub enum Unknown {
 }
 
 choices!(Unknown { NotFound = "404", Unprocessable = "422", Park = "park" });
+
+/// How often it is looked where instances are that move meanwhile. After that they are settled later.
+const LOOKS: usize = 3;
 
 /// Keeps what goes somewhere.
 #[derive(Clone)]
@@ -61,8 +64,10 @@ impl Keeper {
         }
         match (known.unbound, known.bindings.is_empty()) {
             (Some((Why::Deleted, _)), _) => Place::NoInstance,
-            (Some(_), _) | (None, false) => Place::NoHost,
-            (None, true) => match self.unknown {
+            (Some(_), _) => Place::NoHost,
+            // Whether it is waited for says nothing of where it is.
+            (None, false) if known.bindings.iter().any(|binding| binding.role.is_some()) => Place::NoHost,
+            (None, _) => match self.unknown {
                 Unknown::NotFound => Place::NoInstance,
                 Unknown::Unprocessable => Place::NoHost,
                 Unknown::Park => Place::Parked,
@@ -70,13 +75,13 @@ impl Keeper {
         }
     }
 
-    async fn keep(&self, deliveries: Vec<Delivery>) -> Result<(), KeepError> {
+    async fn keep(&self, deliveries: Vec<Delivery>, in_flight: InFlight) -> Result<(), KeepError> {
         let clock = self.post.clock();
         let until = clock.now().plus(self.patience);
         while self.post.outbox.is_full() && clock.now() < until {
             sleep(LOOK_FOR_ROOM).await;
         }
-        self.post.outbox.keep(deliveries, Vec::new()).await
+        self.post.outbox.keep(deliveries, in_flight).await
     }
 
     fn refuse(&self, at: Time, event: &Arrived, code: u16) {
@@ -101,11 +106,21 @@ impl Front for Keeper {
     async fn take(&self, events: Vec<Arrived>) -> Result<Vec<u16>, Unavailable> {
         let unavailable = |error: &dyn std::fmt::Display| Unavailable { message: error.to_string() };
         let instances: Vec<_> = events.iter().map(|event| event.instance).collect();
-        let known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
+        let mut in_flight = self.post.queues.in_flight(instances.iter().copied());
+        let mut known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
+        for _ in 0..LOOKS {
+            let routes = instances.iter().copied().zip(known.iter().map(Route::of));
+            let otherwise = in_flight.routed_otherwise(routes);
+            if otherwise.is_empty() {
+                break;
+            }
+            // What waits for them elsewhere comes before this.
+            self.post.settle(otherwise).await.map_err(|error| unavailable(&error))?;
+            known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
+        }
         let now = self.post.clock().now();
         let mut codes = Vec::with_capacity(events.len());
         let mut deliveries = Vec::with_capacity(events.len());
-        let mut settled: Option<InstanceId> = None;
         for (event, known) in events.into_iter().zip(&known) {
             let starts_work = event.purpose == Purpose::StartsWork;
             let place = self.place(known, starts_work);
@@ -119,11 +134,6 @@ impl Front for Keeper {
             if code != 200 {
                 self.refuse(now, &event, code);
                 continue;
-            }
-            // What waits for it elsewhere comes before this.
-            if settled.replace(event.instance) != Some(event.instance) {
-                self.post.settle(event.instance, known).await.map_err(|error| unavailable(&error))?;
-                self.post.queues.expect(event.instance, Route::of(known));
             }
             let event = Delivery {
                 id: EventId::random(),
@@ -144,11 +154,8 @@ impl Front for Keeper {
         if deliveries.is_empty() {
             return Ok(codes);
         }
-        let kept = self.keep(deliveries).await;
-        if kept.is_err() {
-            instances.iter().for_each(|instance| self.post.queues.expect_no_longer(*instance));
-        }
-        kept.map(|()| codes).map_err(|error| unavailable(&error))
+        self.keep(deliveries, in_flight).await.map_err(|error| unavailable(&error))?;
+        Ok(codes)
     }
 
     fn refused(&self, code: u16, why: &str) {

@@ -165,6 +165,7 @@ impl Gateway {
         let (stop, announcing) = (Flag::default(), Flag::default());
         let mut running = JoinSet::new();
         running.spawn(couriers(Arc::clone(&post), roads, new_queues, stop.clone()));
+        running.spawn(Arc::clone(&post).settle_strays(stop.clone()));
 
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
@@ -288,3 +289,6 @@ async fn watch_outbox(mut state: watch::Receiver<Option<WriteError>>, health: &H
         health.set_service_status(SERVICES[0], serving).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

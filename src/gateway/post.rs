@@ -1,18 +1,24 @@
 //! Where events go: which hosts have the instance now, and what of its deliveries has to go elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::ends::{Ended, Ends, How};
 use super::outbox::{Delivery, KeepError, Kept, Outbox, Ticket};
 use super::queues::{Queue, Queues, Route};
 use crate::clock::{Clock, Time};
-use crate::directory::{Directory, DirectoryError, Host, Known};
+use crate::directory::{Directory, DirectoryError, Host};
 use crate::event::{EventId, InstanceId};
+use crate::net::flag::Flag;
+
+/// How long it waits before it tries again to send deliveries elsewhere.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long deliveries are tried.
 #[derive(Clone, Copy, Debug)]
@@ -60,26 +66,32 @@ impl Post {
         self.outbox.clock()
     }
 
-    /// Has what is kept of an instance go where the instance is now: to hosts that it was not for as well, and no longer
-    /// to those that it has left. Whatever comes for it from now on comes after that.
-    pub(super) async fn settle(&self, instance: InstanceId, known: &Known) -> Result<(), SettleError> {
-        let route = Route::of(known);
-        if self.queues.to_route(instance, &route).is_empty() {
+    /// Has what is kept of instances go where they are now: to hosts that it was not for as well, and no longer to
+    /// those that they have left. Whatever comes for them from now on comes after that.
+    pub(super) async fn settle(&self, instances: BTreeSet<InstanceId>) -> Result<(), SettleError> {
+        let instances: Vec<_> = instances.into_iter().filter(|instance| self.queues.has(*instance)).collect();
+        if instances.is_empty() {
             return Ok(());
         }
         let _settling = self.settling.lock().await;
-        let queues = self.queues.to_route(instance, &route);
-        let kept =
-            queues.iter().flat_map(|queue| queue.of(instance).into_iter().map(move |kept| (queue, kept)));
+        // Not before: by an older look what a newer one has done would be undone.
+        let known = self.directory.look(&instances).await?;
+        let routes: Vec<_> = instances.into_iter().zip(known.iter().map(Route::of)).collect();
+        let (routing, queues) = self.queues.route(&routes);
         let mut routed = Routed::default();
-        for (_, copies) in by_event(kept) {
-            routed.route(&copies, &route);
+        for ((instance, route), queues) in routes.iter().zip(&queues) {
+            let kept = queues
+                .iter()
+                .flat_map(|queue| queue.of(*instance).into_iter().map(move |kept| (queue, kept)));
+            for (_, copies) in by_event(kept) {
+                routed.route(&copies, route);
+            }
         }
-        debug!(%instance, anew = routed.anew.len(), gone = routed.gone.len(), "routed anew");
-        let gone = routed.gone.iter().map(|(_, kept)| kept.ticket).collect();
+        let gone: Vec<_> = routed.gone.iter().map(|(_, kept)| kept.ticket).collect();
+        debug!(instances = routes.len(), anew = routed.anew.len(), gone = gone.len(), "routed anew");
         match routed.anew.is_empty() {
             true => self.outbox.end(gone),
-            false => self.outbox.keep(routed.anew, gone).await?,
+            false => self.outbox.reroute(routed.anew, gone).await?,
         }
         for (queue, kept) in routed.gone {
             self.queues.remove(queue, &[kept.ticket]);
@@ -87,18 +99,27 @@ impl Post {
         for (queue, kept) in routed.nowhere {
             self.end(queue, &kept, How::Moved, "no host has the instance any longer".to_owned());
         }
-        self.queues.routed(instance, route);
+        routing.done();
         Ok(())
     }
 
-    /// Looks again where instances are, and settles what has to go elsewhere.
-    pub(super) async fn settle_changed(&self, instances: BTreeSet<InstanceId>) -> Result<(), SettleError> {
-        let instances: Vec<_> = instances.into_iter().collect();
-        let known = self.directory.look(&instances).await?;
-        for (instance, known) in instances.iter().zip(&known) {
-            self.settle(*instance, known).await?;
+    /// Settles what has come by a route that is no longer right, until `stop` is raised.
+    pub(super) async fn settle_strays(self: Arc<Self>, stop: Flag) {
+        let mut stopped = pin!(stop.raised());
+        loop {
+            let settled = async {
+                let strays = self.queues.strays().await;
+                if let Err(error) = self.settle(strays).await {
+                    warn!(%error, "what came for an instance that has moved stays for now");
+                    sleep(SETTLE_AGAIN).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                () = settled => {}
+            }
         }
-        Ok(())
     }
 
     /// Ends a delivery that did not arrive.
@@ -204,7 +225,7 @@ pub(super) fn to_each(event: &Delivery, hosts: &[&Host]) -> Vec<Delivery> {
 mod tests {
     use super::*;
     use crate::directory::table::Binding;
-    use crate::directory::{Revision, Role};
+    use crate::directory::{Known, Revision, Role};
     use crate::event::Status;
 
     /// What becomes of an event that waits for these hosts when its instance is on those.

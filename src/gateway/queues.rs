@@ -1,6 +1,6 @@
 //! What waits for each host, in order, and where the deliveries of each instance wait.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -15,13 +15,19 @@ pub type For = Option<Host>;
 
 /// Every queue. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Queues(Arc<Mutex<Inner>>);
+pub struct Queues {
+    inner: Arc<Mutex<Inner>>,
+    /// There are strays.
+    stray: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     queues: HashMap<For, Arc<Queue>>,
     /// Where the deliveries of an instance wait.
     places: HashMap<InstanceId, Places>,
+    /// Instances whose deliveries have come by another route than others of theirs.
+    strays: BTreeSet<InstanceId>,
 }
 
 /// Where the deliveries of an instance wait.
@@ -29,8 +35,10 @@ struct Inner {
 struct Places {
     /// How many in each queue.
     counts: Vec<(For, usize)>,
-    /// Where the instance was when they were last routed. `None`: an earlier process did that.
+    /// Where the instance was when they were last routed. `None`: they have to be routed anew.
     routed: Option<Route>,
+    /// Requests whose deliveries are yet to come.
+    in_flight: usize,
 }
 
 /// Where an instance's events go: those that end waits, and those that start work.
@@ -71,6 +79,8 @@ pub struct Tried {
     pub error: Option<String>,
     /// When it is tried again.
     pub next: Option<Time>,
+    /// How often it was told that the host may be reachable again.
+    pub kicks: u64,
 }
 
 impl Queues {
@@ -92,41 +102,65 @@ impl Queues {
         new
     }
 
-    /// The queues that have deliveries of an instance, unless those were routed by this.
-    pub fn to_route(&self, instance: InstanceId, route: &Route) -> Vec<Arc<Queue>> {
-        let inner = self.lock();
-        match inner.places.get(&instance) {
-            Some(places) if places.routed.as_ref() != Some(route) => {
-                places.counts.iter().filter_map(|(host, _)| inner.queues.get(host).cloned()).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Deliveries of an instance will come that are routed by this.
-    pub fn expect(&self, instance: InstanceId, route: Route) {
-        self.lock().places.entry(instance).or_default().routed = Some(route);
-    }
-
-    /// None came, perhaps.
-    pub fn expect_no_longer(&self, instance: InstanceId) {
+    /// A request for these instances has come.
+    pub fn in_flight(&self, instances: impl Iterator<Item = InstanceId>) -> InFlight {
         let mut inner = self.lock();
-        if inner.places.get(&instance).is_some_and(|places| places.counts.is_empty()) {
-            inner.places.remove(&instance);
-        }
+        let instances = instances.map(|instance| {
+            inner.places.entry(instance).or_default().in_flight += 1;
+            (instance, None)
+        });
+        InFlight { instances: instances.collect(), queues: self.clone() }
     }
 
-    /// The deliveries of an instance are routed by this.
-    pub fn routed(&self, instance: InstanceId, route: Route) {
-        if let Some(places) = self.lock().places.get_mut(&instance) {
-            places.routed = Some(route);
+    /// Whether there is something of an instance, here or in flight.
+    pub fn has(&self, instance: InstanceId) -> bool {
+        self.lock().places.contains_key(&instance)
+    }
+
+    /// Whether the deliveries of an instance were routed by this.
+    pub fn is_routed(&self, instance: InstanceId, route: &Route) -> bool {
+        self.lock().places.get(&instance).is_none_or(|places| places.routed.as_ref() == Some(route))
+    }
+
+    /// From now on the instances' deliveries are routed by these. Gives the queues that have such as were not.
+    pub fn route(&self, routes: &[(InstanceId, Route)]) -> (Routing, Vec<Vec<Arc<Queue>>>) {
+        let mut inner = self.lock();
+        let mut routing = Routing { queues: self.clone(), instances: Vec::new() };
+        let mut found = Vec::with_capacity(routes.len());
+        for (instance, route) in routes {
+            let mut queues = Vec::new();
+            let Inner { queues: all, places, .. } = &mut *inner;
+            if let Some(places) = places.get_mut(instance)
+                && places.routed.as_ref() != Some(route)
+            {
+                places.routed = Some(route.clone());
+                queues.extend(places.counts.iter().filter_map(|(host, _)| all.get(host).cloned()));
+                routing.instances.push(*instance);
+            }
+            found.push(queues);
+        }
+        drop(inner);
+        (routing, found)
+    }
+
+    /// Ready with the strays once there are any.
+    pub async fn strays(&self) -> BTreeSet<InstanceId> {
+        loop {
+            let strays = std::mem::take(&mut self.lock().strays);
+            if !strays.is_empty() {
+                return strays;
+            }
+            self.stray.notified().await;
         }
     }
 
     /// A host may be reachable again.
     pub fn kick(&self, host: &Host) {
         if let Some(queue) = self.lock().queues.get(&Some(host.clone())) {
-            queue.tried().next = None;
+            let mut tried = queue.tried();
+            tried.next = None;
+            tried.kicks += 1;
+            drop(tried);
             queue.news.notify_one();
         }
     }
@@ -169,7 +203,7 @@ impl Queues {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,8 +220,88 @@ impl Inner {
             None if by > 0 => counts.push((host.clone(), by.unsigned_abs())),
             None => {}
         }
-        if counts.is_empty() {
+        self.tidy(instance);
+    }
+
+    fn tidy(&mut self, instance: InstanceId) {
+        if self.places.get(&instance).is_some_and(|places| places.counts.is_empty() && places.in_flight == 0)
+        {
             self.places.remove(&instance);
+        }
+    }
+}
+
+/// The instances of a request, from before it looks where they are until what it keeps has come to the queues. If one
+/// was routed otherwise meanwhile, what has come is a stray, and is routed anew.
+#[derive(Debug)]
+pub struct InFlight {
+    queues: Queues,
+    instances: Vec<(InstanceId, Option<Route>)>,
+}
+
+impl InFlight {
+    /// Those of the instances whose deliveries go by another route than what is known of them says. What comes of the
+    /// others goes by that.
+    pub fn routed_otherwise(
+        &mut self,
+        known: impl Iterator<Item = (InstanceId, Route)>,
+    ) -> BTreeSet<InstanceId> {
+        let mut inner = self.queues.lock();
+        let mut otherwise = BTreeSet::new();
+        for ((instance, by), (of, route)) in self.instances.iter_mut().zip(known) {
+            debug_assert_eq!(*instance, of, "they are asked of in the order in which they came");
+            let Some(places) = inner.places.get_mut(instance) else { continue };
+            if places.routed.is_none() && places.counts.is_empty() {
+                places.routed = Some(route.clone());
+            }
+            if places.routed.as_ref() != Some(&route) {
+                otherwise.insert(*instance);
+            }
+            *by = Some(route);
+        }
+        otherwise
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut inner = self.queues.lock();
+        for (instance, by) in self.instances.drain(..) {
+            let Some(places) = inner.places.get_mut(&instance) else { continue };
+            places.in_flight -= 1;
+            if by.is_some() && places.routed != by && !places.counts.is_empty() {
+                places.routed = None;
+                inner.strays.insert(instance);
+                self.queues.stray.notify_one();
+            }
+            inner.tidy(instance);
+        }
+    }
+}
+
+/// Instances that are being routed anew. If it comes to nothing, they are strays.
+#[derive(Debug)]
+pub struct Routing {
+    queues: Queues,
+    instances: Vec<InstanceId>,
+}
+
+impl Routing {
+    /// They are routed.
+    pub fn done(mut self) {
+        self.instances.clear();
+    }
+}
+
+impl Drop for Routing {
+    fn drop(&mut self) {
+        let mut inner = self.queues.lock();
+        for instance in self.instances.drain(..) {
+            if let Some(places) = inner.places.get_mut(&instance) {
+                places.routed = None;
+                inner.strays.insert(instance);
+                self.queues.stray.notify_one();
+            }
         }
     }
 }

@@ -38,7 +38,8 @@ pub trait Sink: Send + 'static {
 }
 
 enum Order {
-    Keep { deliveries: Vec<Delivery>, ended: Vec<Ticket>, reply: oneshot::Sender<Result<(), KeepError>> },
+    Keep { deliveries: Vec<Delivery>, asked: Asked },
+    Reroute { deliveries: Vec<Delivery>, asked: Asked },
     End(Vec<Ticket>),
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
@@ -136,13 +137,32 @@ impl Opened {
 }
 
 impl Outbox {
-    /// Keeps deliveries, and with the same stroke ends others. Ready once that is as durable as was promised.
+    /// Keeps deliveries. Ready once they are as durable as was promised. `until_told` is dropped once the sink has
+    /// been told of them, or nobody ever will, whether or not this is still waited for.
     ///
     /// # Errors
     ///
     /// If nothing of it was kept.
-    pub async fn keep(&self, deliveries: Vec<Delivery>, ended: Vec<Ticket>) -> Result<(), KeepError> {
-        let kept = self.orders.ask(|reply| Order::Keep { deliveries, ended, reply }).await;
+    pub async fn keep(
+        &self,
+        deliveries: Vec<Delivery>,
+        until_told: impl Send + 'static,
+    ) -> Result<(), KeepError> {
+        let until_told = Box::new(until_told);
+        let asked = |reply| Asked { ended: Vec::new(), until_told, reply };
+        let kept = self.orders.ask(|reply| Order::Keep { deliveries, asked: asked(reply) }).await;
+        kept.unwrap_or(Err(KeepError::Stopping))
+    }
+
+    /// Keeps deliveries of events that are kept already, and with the same stroke ends others. It is not held up by
+    /// the limit, for what waits elsewhere may need it to make room.
+    ///
+    /// # Errors
+    ///
+    /// If nothing of it was kept.
+    pub async fn reroute(&self, deliveries: Vec<Delivery>, ended: Vec<Ticket>) -> Result<(), KeepError> {
+        let asked = |reply| Asked { ended, until_told: Box::new(()), reply };
+        let kept = self.orders.ask(|reply| Order::Reroute { deliveries, asked: asked(reply) }).await;
         kept.unwrap_or(Err(KeepError::Stopping))
     }
 
@@ -211,6 +231,7 @@ enum Record {
 
 struct Asked {
     ended: Vec<Ticket>,
+    until_told: Box<dyn Send>,
     reply: oneshot::Sender<Result<(), KeepError>>,
 }
 
@@ -234,7 +255,11 @@ impl<S: Sink> Work<Order> for Writer<S> {
         let orders = order.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()));
         for order in orders {
             match order {
-                Order::Keep { deliveries, ended, reply } => self.add(&mut turn, deliveries, ended, reply),
+                Order::Keep { deliveries, asked } => match self.room() {
+                    Ok(()) => self.add(&mut turn, deliveries, asked),
+                    Err(error) => drop(asked.reply.send(Err(error))),
+                },
+                Order::Reroute { deliveries, asked } => self.add(&mut turn, deliveries, asked),
                 Order::End(tickets) => self.end(&tickets),
                 Order::Flush(done) => turn.last_word = Some((done, false)),
                 Order::Close(done) => turn.last_word = Some((done, true)),
@@ -278,7 +303,11 @@ impl<S: Sink> Writer<S> {
         clock: Clock,
         sink: S,
     ) -> (Self, Arc<Gauges>, watch::Receiver<Option<WriteError>>) {
-        let gauges = Arc::new(Gauges::default());
+        let gauges = Arc::new(Gauges {
+            bytes: book.bytes().into(),
+            deliveries: (book.len() as u64).into(),
+            log_bytes: store.bytes().into(),
+        });
         let (state_sender, state) = watch::channel(None);
         store.set_found(clock.now());
         let writer = Self {
@@ -296,26 +325,19 @@ impl<S: Sink> Writer<S> {
         (writer, gauges, state)
     }
 
-    fn add(
-        &mut self,
-        turn: &mut Turn,
-        deliveries: Vec<Delivery>,
-        ended: Vec<Ticket>,
-        reply: oneshot::Sender<Result<(), KeepError>>,
-    ) {
-        let held = self.book.bytes() + self.store.body_len() as u64;
-        // What only goes elsewhere takes the room of what it stood for.
-        if held > self.limits.bytes && ended.is_empty() {
-            let _ = reply.send(Err(KeepError::TooMuch { held, bound: self.limits.bytes }));
-            return;
-        }
+    fn room(&mut self) -> Result<(), KeepError> {
+        let (held, bound) = (self.book.bytes() + self.store.body_len() as u64, self.limits.bytes);
+        if held > bound { Err(KeepError::TooMuch { held, bound }) } else { Ok(()) }
+    }
+
+    fn add(&mut self, turn: &mut Turn, deliveries: Vec<Delivery>, asked: Asked) {
         for delivery in deliveries {
             let before = self.store.body_len();
             record::put(&delivery, None, self.store.body());
             let bytes = (self.store.body_len() - before) as u64;
             turn.records.push((Record::New(Arc::new(delivery)), bytes));
         }
-        turn.asked.push(Asked { ended, reply });
+        turn.asked.push(asked);
     }
 
     fn end(&mut self, tickets: &[Ticket]) {
@@ -383,10 +405,11 @@ impl<S: Sink> Writer<S> {
                     self.book.add(place, kept, bytes);
                 }
                 self.sink.kept(new);
-                for Asked { ended, reply } in asked {
+                for Asked { ended, until_told, reply } in asked {
                     for ticket in ended {
                         self.book.end(ticket);
                     }
+                    drop(until_told);
                     let _ = reply.send(Ok(()));
                 }
                 self.state.send_if_modified(|state| state.take().is_some());

@@ -54,7 +54,7 @@ async fn what_is_kept_and_has_not_ended_is_there_after_a_crash_in_order() {
     let disk = FaultyDisk::default();
     let (outbox, there, told) = open(&disk);
     assert!(there.is_empty());
-    outbox.keep((1..=5).map(|n| to("a", n)).collect(), vec![]).await.expect("kept");
+    outbox.keep((1..=5).map(|n| to("a", n)).collect(), ()).await.expect("kept");
     let tickets: Vec<_> = std::iter::from_fn(|| told.take()).collect();
     assert_eq!(numbers(&tickets), [1, 2, 3, 4, 5]);
     outbox.end(vec![tickets[0].ticket, tickets[2].ticket]);
@@ -69,9 +69,9 @@ async fn what_is_kept_and_has_not_ended_is_there_after_a_crash_in_order() {
 async fn sending_elsewhere_is_one_stroke() {
     let disk = FaultyDisk::default();
     let (outbox, _, told) = open(&disk);
-    outbox.keep(vec![to("a", 1), to("a", 2)], vec![]).await.expect("kept");
+    outbox.keep(vec![to("a", 1), to("a", 2)], ()).await.expect("kept");
     let first = told.take().expect("told");
-    outbox.keep(vec![to("b", 1)], vec![first.ticket]).await.expect("kept");
+    outbox.reroute(vec![to("b", 1)], vec![first.ticket]).await.expect("kept");
     disk.crash(|| false);
     let (_outbox, there, _) = open(&disk);
     assert_eq!(numbers(&there), [2, 1]);
@@ -82,10 +82,10 @@ async fn sending_elsewhere_is_one_stroke() {
 async fn a_dead_hosts_deliveries_are_copied_forward_and_hold_no_room_of_others() {
     let disk = FaultyDisk::default();
     let (outbox, _, told) = open(&disk);
-    outbox.keep(vec![to("dead", 1), to("dead", 2)], vec![]).await.expect("kept");
+    outbox.keep(vec![to("dead", 1), to("dead", 2)], ()).await.expect("kept");
     let dead = [told.take(), told.take()].map(|kept| kept.expect("told").ticket);
     for n in 3..2_000 {
-        outbox.keep(vec![to("a", n)], vec![]).await.expect("kept");
+        outbox.keep(vec![to("a", n)], ()).await.expect("kept");
         outbox.end(vec![told.take().expect("told").ticket]);
         assert!(disk.used() < 64 * 1024, "{} bytes", disk.used());
     }
@@ -101,7 +101,7 @@ async fn past_its_limit_it_refuses_until_something_has_ended() {
     let disk = FaultyDisk::default();
     let (outbox, _, told) = open(&disk);
     let error = loop {
-        match outbox.keep(vec![to("a", 1)], vec![]).await {
+        match outbox.keep(vec![to("a", 1)], ()).await {
             Ok(()) => {}
             Err(error) => break error,
         }
@@ -109,20 +109,20 @@ async fn past_its_limit_it_refuses_until_something_has_ended() {
     assert!(matches!(error, KeepError::TooMuch { bound: 65_536, .. }), "{error}");
     let tickets = std::iter::from_fn(|| told.take()).map(|kept| kept.ticket).collect();
     outbox.end(tickets);
-    outbox.keep(vec![to("a", 2)], vec![]).await.expect("there is room");
+    outbox.keep(vec![to("a", 2)], ()).await.expect("there is room");
 }
 
 #[tokio::test]
 async fn what_could_not_be_written_was_not_kept_and_ends_nothing() {
     let disk = FaultyDisk::default();
     let (outbox, _, told) = open(&disk);
-    outbox.keep(vec![to("a", 1)], vec![]).await.expect("kept");
+    outbox.keep(vec![to("a", 1)], ()).await.expect("kept");
     let first = told.take().expect("told");
     disk.set_faults(Faults { full_segments: true, ..Faults::default() });
-    let error = outbox.keep(vec![to("b", 1)], vec![first.ticket]).await.expect_err("no room");
+    let error = outbox.reroute(vec![to("b", 1)], vec![first.ticket]).await.expect_err("no room");
     assert!(matches!(error, KeepError::NotWritten(WriteError::Full { .. })), "{error}");
     disk.set_faults(Faults::default());
-    outbox.keep(vec![to("a", 2)], vec![]).await.expect("there is room again");
+    outbox.keep(vec![to("a", 2)], ()).await.expect("there is room again");
     disk.crash(|| false);
     assert_eq!(numbers(&open(&disk).1), [1, 2]);
 }
