@@ -171,6 +171,22 @@ async fn a_dead_host_gets_its_own_in_order_and_once_when_it_is_back_and_delays_n
 }
 
 #[tokio::test]
+async fn a_backlog_goes_to_an_agent_that_takes_fewer_events_at_once() {
+    let gateway = Gateway::start(&[]).await;
+    let mut agent = gateway.agent(&folder(), "small").await;
+    let instance = uuid();
+    agent.bind(&instance, Role::Host).await;
+    agent.process.signal(rustix::process::Signal::KILL);
+    agent.process.ended(common::BOUND).await;
+    let tags: Vec<_> = (0..50).map(|n| format!("{n}")).collect();
+    let events: Vec<_> = tags.iter().map(|tag| sent(&instance, PLUGGED, tag)).collect();
+    assert_eq!(gateway.post(events.into()).await.0, 200);
+    let back = gateway.agent_with(&agent.folder, "small", &["--max-events", "3"]).await;
+    let expected: Vec<_> = tags.iter().map(String::as_str).collect();
+    back.until_tags(&expected).await;
+}
+
+#[tokio::test]
 async fn a_stale_host_that_comes_back_gets_no_event_that_starts_work() {
     let gateway = Gateway::start(&[]).await;
     let old_home = folder();

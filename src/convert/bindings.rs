@@ -9,6 +9,9 @@ use crate::proto::role::Code as ProtoRole;
 use crate::proto::unbound::Why as ProtoWhy;
 use crate::status::Refusal;
 
+/// The highest revision that an agent may tell.
+const MAX_REVISION: u64 = 1 << 62;
+
 /// A role, for the wire.
 pub fn to_role(role: Role) -> ProtoRole {
     match role {
@@ -85,7 +88,7 @@ pub fn announced(path: &str, bindings: &[proto::Binding]) -> Result<Vec<(Instanc
             return Ok((instance, Change::Wait));
         }
         let role = role(&format!("{path}[{at}].role"), binding.role)?;
-        let revision = Some(Revision(binding.revision)).filter(|revision| revision.0 > 0);
+        let revision = revision(&format!("{path}[{at}].revision"), binding.revision)?;
         Ok((instance, Change::Bind(role, revision)))
     });
     announced.collect()
@@ -106,13 +109,23 @@ pub fn changes(path: &str, changes: &[proto::BindingChange]) -> Result<Vec<(Inst
                 Change::Unbind(unbound_why(&format!("{path}[{at}].why"), change.why)?)
             }
             _ => {
-                let revision = Some(Revision(change.revision)).filter(|revision| revision.0 > 0);
+                let revision = revision(&format!("{path}[{at}].revision"), change.revision)?;
                 Change::Bind(role(&format!("{path}[{at}].role"), change.role)?, revision)
             }
         };
         Ok((instance, change))
     });
     changes.collect()
+}
+
+/// A revision; 0: it has none yet. No directory comes to give as high a one as is refused: all that it gives are
+/// higher than those that it was told.
+fn revision(field: &str, number: u64) -> Result<Option<Revision>, Refusal> {
+    if number > MAX_REVISION {
+        let text = format!("is {number}, the highest is {MAX_REVISION}");
+        return Err(Refusal::field(field, Reason::OverLimit, &text));
+    }
+    Ok((number > 0).then_some(Revision(number)))
 }
 
 /// What is known of an instance, for the wire: one entry for each thing that a host is to it.

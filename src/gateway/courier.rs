@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -31,8 +31,11 @@ use crate::proto::dispatch_result::Disposition;
 use crate::proto::event_receiver_client::EventReceiverClient;
 use crate::proto::{self, DispatchRequest, DispatchResult};
 
-/// Deliveries in one call. An agent takes 1,000 by default.
+/// Deliveries in one call, at most. An agent takes 1,000 by default; from one that takes less half as many are tried
+/// each time that it says so.
 const AT_ONCE: usize = 500;
+/// Characters of what an agent says of a delivery that it did not take.
+const MAX_WHY: usize = 1_024;
 /// How long an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An agent that has answered within this is taken to be there.
@@ -78,6 +81,8 @@ struct Courier {
     road: Option<(String, Channel)>,
     /// When its agent last answered.
     heard_at: Option<Time>,
+    /// Deliveries in one call.
+    at_once: usize,
     backoff: Backoff,
 }
 
@@ -93,7 +98,7 @@ impl Courier {
     fn new(post: Arc<Post>, roads: Arc<dyn Roads>, host: For, queue: Arc<Queue>) -> Self {
         let seed = xxh3_64(host.as_ref().map_or("", Host::as_str).as_bytes());
         let backoff = Backoff::new(post.clock().now(), seed, FIRST_PAUSE, LONGEST_PAUSE);
-        Self { post, roads, host, queue, road: None, heard_at: None, backoff }
+        Self { post, roads, host, queue, road: None, heard_at: None, at_once: AT_ONCE, backoff }
     }
 
     async fn run(mut self, stop: Flag) {
@@ -114,7 +119,7 @@ impl Courier {
     }
 
     async fn turn(&mut self) -> Next {
-        let mut front = self.queue.front(AT_ONCE);
+        let mut front = self.queue.front(self.at_once);
         let now = self.post.clock().now();
         front.retain(|kept| {
             let fresh = self.post.expires_at(&kept.delivery) > now;
@@ -185,8 +190,21 @@ impl Courier {
         }
         let channel = self.channel(host).await?;
         let events = here.len();
-        let answer = self.dispatch(channel, &here).await;
-        let results = answer.inspect_err(|_| (self.road, self.heard_at) = (None, None))?;
+        let results = match self.dispatch(channel, &here).await {
+            Ok(results) => results,
+            Err(Failed::TooMuch(_)) if events > 1 => {
+                self.at_once = events / 2;
+                return Ok(());
+            }
+            Err(Failed::TooMuch(why)) => {
+                here.iter().for_each(|kept| self.post.end(&self.queue, kept, How::Rejected, why.clone()));
+                return Ok(());
+            }
+            Err(Failed::Away(why)) => {
+                (self.road, self.heard_at) = (None, None);
+                return Err(why);
+            }
+        };
         if results.len() != events {
             return Err(format!("{events} events were sent, and {} answered", results.len()));
         }
@@ -194,16 +212,16 @@ impl Courier {
         Ok(())
     }
 
-    async fn dispatch(&mut self, channel: Channel, here: &[Kept]) -> Result<Vec<DispatchResult>, String> {
+    async fn dispatch(&mut self, channel: Channel, here: &[Kept]) -> Result<Vec<DispatchResult>, Failed> {
         // How long an event was kept is told as it is sent. If its way were not open, it would lie there for longer
         // than it says, and could answer a wait that was opened meanwhile.
         let fresh = |heard: Time| self.post.clock().now().since(heard) < FRESH;
         if !self.heard_at.is_some_and(fresh) {
             let request = HealthCheckRequest { service: RECEIVER.to_owned() };
             let mut health = HealthClient::new(channel.clone());
-            let health = in_time(health.check(request)).await?;
+            let health = in_time(health.check(request)).await.map_err(|failed| Failed::Away(failed.why()))?;
             if health.status() != ServingStatus::Serving {
-                return Err(format!("its agent says {:?}", health.status()));
+                return Err(Failed::Away(format!("its agent says {:?}", health.status())));
             }
         }
         let now = self.post.clock().now();
@@ -218,7 +236,8 @@ impl Courier {
         let mut delivered = Vec::with_capacity(sent.len());
         for (kept, result) in sent.into_iter().zip(results) {
             if result.disposition() == Disposition::Rejected {
-                let why = format!("{:?}: {}", result.reason(), result.message);
+                let message: String = result.message.chars().take(MAX_WHY).collect();
+                let why = format!("{:?}: {message}", result.reason());
                 self.post.end(&self.queue, &kept, How::Rejected, why);
             } else {
                 debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
@@ -237,16 +256,40 @@ impl Courier {
             return Ok(channel.clone());
         }
         let channel = self.roads.to(&address).ok_or_else(|| format!("{address} is no address"))?;
+        // It may be another process, with other limits.
+        self.at_once = AT_ONCE;
         self.road = Some((address, channel.clone()));
         Ok(channel)
     }
 }
 
+/// A call that came to nothing, and why.
+enum Failed {
+    /// Its agent takes no request like this.
+    TooMuch(String),
+    /// It may be tried again.
+    Away(String),
+}
+
+impl Failed {
+    fn why(self) -> String {
+        match self {
+            Self::TooMuch(why) | Self::Away(why) => why.chars().take(MAX_WHY).collect(),
+        }
+    }
+}
+
 /// What an agent answers, if it does in time.
-async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, String> {
+async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failed> {
     match timeout(PATIENCE, call).await {
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Err(status)) => Err(format!("{:?}: {}", status.code(), innermost(&status))),
+        Err(_) => Err(Failed::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Ok(Err(status)) => {
+            let why = format!("{:?}: {}", status.code(), innermost(&status));
+            Err(match status.code() {
+                Code::InvalidArgument | Code::OutOfRange => Failed::TooMuch(why),
+                _ => Failed::Away(why),
+            })
+        }
         Ok(Ok(answer)) => Ok(answer.into_inner()),
     }
 }

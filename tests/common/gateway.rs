@@ -70,8 +70,13 @@ impl Gateway {
 
     /// An agent that announces itself here, as this host.
     pub(crate) async fn agent(&self, folder: &Arc<TempDir>, host: &str) -> Agent {
+        self.agent_with(folder, host, &[]).await
+    }
+
+    /// The same, with more options.
+    pub(crate) async fn agent_with(&self, folder: &Arc<TempDir>, host: &str, more: &[&str]) -> Agent {
         let directory = self.directory.to_string();
-        let args = ["--gateway", &directory, "--host", host];
+        let args = [&["--gateway", &directory, "--host", host], more].concat();
         let agent = Agent::start_in(Arc::clone(folder), &args).await;
         let mut client = DirectoryClient::new(self.channel());
         let me = agent.address.to_string();
