@@ -64,12 +64,8 @@ struct Args {
     /// A tool that the agent runs under, with --only: "valgrind --tool=callgrind" say. It may need --fill 0
     #[arg(long, value_name = "COMMAND", requires = "only")]
     under: Option<String>,
-    /// The core that servers run on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// The core that the clients run on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -94,7 +90,7 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let args = Args::parse();
-    let cores = Cores { server: args.server_core, client: args.client_core };
+    let cores = args.cores;
     cores.pin_client()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.only {

@@ -13,9 +13,13 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tempfile::TempDir;
 
 /// The cores that servers and clients are pinned to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Cores {
+    /// The core that servers run on
+    #[arg(long = "server-core", value_name = "SERVER_CORE", default_value_t = 0)]
     pub(crate) server: usize,
+    /// The core that the clients run on
+    #[arg(long = "client-core", value_name = "CLIENT_CORE", default_value_t = 1)]
     pub(crate) client: usize,
 }
 

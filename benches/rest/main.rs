@@ -39,12 +39,8 @@ struct Args {
     /// Shorter rounds: to see that it works, not to quote
     #[arg(long)]
     quick: bool,
-    /// The core that servers run on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// The core that the callers run on, and the agent
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -59,7 +55,7 @@ fn main() -> Result<ExitCode> {
         _ => {}
     }
     let args = Args::parse();
-    let cores = Cores { server: args.server_core, client: args.client_core };
+    let cores = args.cores;
     cores.pin_client()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let verdicts = runtime.block_on(run(&args, cores))?;

@@ -108,7 +108,7 @@ pub struct Announced {
     pub host: Host,
     /// Where it takes events in, with the first that it tells on a stream.
     pub address: Option<String>,
-    /// This is all that the host has.
+    /// These are all the roles that the host has. Where it waits, the first on a stream always tells whole.
     pub whole: bool,
     /// Instance by instance, in order.
     pub changes: Vec<(InstanceId, Change)>,

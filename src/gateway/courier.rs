@@ -146,9 +146,7 @@ impl Courier {
         let kicks = self.queue.tried().kicks;
         match self.deliver(&host, front).await {
             Ok(()) => {
-                let mut tried = self.queue.tried();
-                *tried = Tried { kicks: tried.kicks, ..Tried::default() };
-                drop(tried);
+                *self.queue.tried() = Tried { kicks, ..Tried::default() };
                 self.backoff.connected(self.post.clock().now());
                 Next::GoOn
             }
@@ -172,15 +170,17 @@ impl Courier {
     async fn deliver(&mut self, host: &Host, front: Vec<Kept>) -> Result<(), String> {
         let instances: Vec<_> = front.iter().map(|kept| kept.delivery.instance).collect();
         let known = self.post.directory.look(&instances).await.map_err(|error| error.to_string())?;
-        let routes = instances.iter().copied().zip(known.iter().map(Route::of));
-        let elsewhere: BTreeSet<_> = routes
-            .filter(|(instance, route)| !self.post.queues.is_routed(*instance, route))
-            .map(|(instance, _)| instance)
-            .collect();
+        let (mut elsewhere, mut before) = (BTreeSet::new(), None);
+        for (instance, known) in instances.into_iter().zip(&known) {
+            let seen = before.replace(instance) == Some(instance);
+            if !seen && !self.post.queues.is_routed(instance, &Route::of(known)) {
+                elsewhere.insert(instance);
+            }
+        }
         let mut here = front;
         let mut settled = Ok(());
         if !elsewhere.is_empty() {
-            settled = self.post.settle(elsewhere.clone()).await.map_err(|error| error.to_string());
+            settled = self.post.settle(&elsewhere).await.map_err(|error| error.to_string());
             // What could not be settled stays; it does not hold the others up.
             let stays = |kept: &Kept| settled.is_err() && elsewhere.contains(&kept.delivery.instance);
             here.retain(|kept| !stays(kept) && self.queue.has(kept.ticket));
@@ -219,7 +219,7 @@ impl Courier {
         if !self.heard_at.is_some_and(fresh) {
             let request = HealthCheckRequest { service: RECEIVER.to_owned() };
             let mut health = HealthClient::new(channel.clone());
-            let health = in_time(health.check(request)).await.map_err(|failed| Failed::Away(failed.why()))?;
+            let health = in_time(health.check(request)).await.map_err(Failed::away)?;
             if health.status() != ServingStatus::Serving {
                 return Err(Failed::Away(format!("its agent says {:?}", health.status())));
             }
@@ -236,8 +236,7 @@ impl Courier {
         let mut delivered = Vec::with_capacity(sent.len());
         for (kept, result) in sent.into_iter().zip(results) {
             if result.disposition() == Disposition::Rejected {
-                let message: String = result.message.chars().take(MAX_WHY).collect();
-                let why = format!("{:?}: {message}", result.reason());
+                let why = bounded(format!("{:?}: {}", result.reason(), result.message));
                 self.post.end(&self.queue, &kept, How::Rejected, why);
             } else {
                 debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
@@ -272,11 +271,17 @@ enum Failed {
 }
 
 impl Failed {
-    fn why(self) -> String {
+    /// Whatever it was, it may be tried again.
+    fn away(self) -> Self {
         match self {
-            Self::TooMuch(why) | Self::Away(why) => why.chars().take(MAX_WHY).collect(),
+            Self::TooMuch(why) | Self::Away(why) => Self::Away(why),
         }
     }
+}
+
+/// What an agent says, cut where it is too long to be remembered.
+fn bounded(why: String) -> String {
+    why.chars().take(MAX_WHY).collect()
 }
 
 /// What an agent answers, if it does in time.
@@ -284,7 +289,7 @@ async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> 
     match timeout(PATIENCE, call).await {
         Err(_) => Err(Failed::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
         Ok(Err(status)) => {
-            let why = format!("{:?}: {}", status.code(), innermost(&status));
+            let why = bounded(format!("{:?}: {}", status.code(), innermost(&status)));
             Err(match status.code() {
                 Code::InvalidArgument | Code::OutOfRange => Failed::TooMuch(why),
                 _ => Failed::Away(why),

@@ -214,7 +214,7 @@ impl Announcements {
 
     /// What no longer belongs where it waits goes on now. If it cannot, it does when its courier next comes.
     async fn settle(&self, instances: BTreeSet<InstanceId>) {
-        if let Err(error) = self.post.settle(instances).await {
+        if let Err(error) = self.post.settle(&instances).await {
             warn!(%error, "what is kept for a host that has changed stays for now");
         }
     }

@@ -62,12 +62,11 @@ impl Keeper {
         if known.hosts_for(starts_work).next().is_some() {
             return Place::Somewhere;
         }
-        match (known.unbound, known.bindings.is_empty()) {
-            (Some((Why::Deleted, _)), _) => Place::NoInstance,
-            (Some(_), _) => Place::NoHost,
-            // Whether it is waited for says nothing of where it is.
-            (None, false) if known.bindings.iter().any(|binding| binding.role.is_some()) => Place::NoHost,
-            (None, _) => match self.unknown {
+        // Whether it is waited for says nothing of where it is.
+        match known.unbound {
+            Some((Why::Deleted, _)) => Place::NoInstance,
+            Some(_) => Place::NoHost,
+            None => match self.unknown {
                 Unknown::NotFound => Place::NoInstance,
                 Unknown::Unprocessable => Place::NoHost,
                 Unknown::Park => Place::Parked,
@@ -109,13 +108,12 @@ impl Front for Keeper {
         let mut in_flight = self.post.queues.in_flight(instances.iter().copied());
         let mut known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
         for _ in 0..LOOKS {
-            let routes = instances.iter().copied().zip(known.iter().map(Route::of));
-            let otherwise = in_flight.routed_otherwise(routes);
+            let otherwise = in_flight.routed_otherwise(known.iter().map(Route::of));
             if otherwise.is_empty() {
                 break;
             }
             // What waits for them elsewhere comes before this.
-            self.post.settle(otherwise).await.map_err(|error| unavailable(&error))?;
+            self.post.settle(&otherwise).await.map_err(|error| unavailable(&error))?;
             known = self.post.directory.look(&instances).await.map_err(|error| unavailable(&error))?;
         }
         let now = self.post.clock().now();

@@ -68,8 +68,9 @@ impl Post {
 
     /// Has what is kept of instances go where they are now: to hosts that it was not for as well, and no longer to
     /// those that they have left. Whatever comes for them from now on comes after that.
-    pub(super) async fn settle(&self, instances: BTreeSet<InstanceId>) -> Result<(), SettleError> {
-        let instances: Vec<_> = instances.into_iter().filter(|instance| self.queues.has(*instance)).collect();
+    pub(super) async fn settle(&self, instances: &BTreeSet<InstanceId>) -> Result<(), SettleError> {
+        let instances: Vec<_> =
+            instances.iter().copied().filter(|instance| self.queues.has(*instance)).collect();
         if instances.is_empty() {
             return Ok(());
         }
@@ -109,7 +110,7 @@ impl Post {
         loop {
             let settled = async {
                 let strays = self.queues.strays().await;
-                if let Err(error) = self.settle(strays).await {
+                if let Err(error) = self.settle(&strays).await {
                     warn!(%error, "what came for an instance that has moved stays for now");
                     sleep(SETTLE_AGAIN).await;
                 }

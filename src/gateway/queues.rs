@@ -129,7 +129,8 @@ impl Queues {
         let mut found = Vec::with_capacity(routes.len());
         for (instance, route) in routes {
             let mut queues = Vec::new();
-            let Inner { queues: all, places, .. } = &mut *inner;
+            let Inner { queues: all, places, strays } = &mut *inner;
+            strays.remove(instance);
             if let Some(places) = places.get_mut(instance)
                 && places.routed.as_ref() != Some(route)
             {
@@ -143,10 +144,10 @@ impl Queues {
         (routing, found)
     }
 
-    /// Ready with the strays once there are any.
+    /// Ready with the strays once there are any. They are strays until they are routed, or nothing of them is left.
     pub async fn strays(&self) -> BTreeSet<InstanceId> {
         loop {
-            let strays = std::mem::take(&mut self.lock().strays);
+            let strays = self.lock().strays.clone();
             if !strays.is_empty() {
                 return strays;
             }
@@ -202,6 +203,15 @@ impl Queues {
         self.lock().queues.iter().map(|(host, queue)| (host.clone(), Arc::clone(queue))).collect()
     }
 
+    /// What there is of an instance has to be routed anew.
+    fn astray(&self, inner: &mut Inner, instance: InstanceId) {
+        if let Some(places) = inner.places.get_mut(&instance) {
+            places.routed = None;
+            inner.strays.insert(instance);
+            self.stray.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -227,6 +237,7 @@ impl Inner {
         if self.places.get(&instance).is_some_and(|places| places.counts.is_empty() && places.in_flight == 0)
         {
             self.places.remove(&instance);
+            self.strays.remove(&instance);
         }
     }
 }
@@ -240,16 +251,12 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Those of the instances whose deliveries go by another route than what is known of them says. What comes of the
-    /// others goes by that.
-    pub fn routed_otherwise(
-        &mut self,
-        known: impl Iterator<Item = (InstanceId, Route)>,
-    ) -> BTreeSet<InstanceId> {
+    /// Those of the instances whose deliveries go by another route than what is known of them says, in the order in
+    /// which they came. What comes of the others goes by that.
+    pub fn routed_otherwise(&mut self, routes: impl Iterator<Item = Route>) -> BTreeSet<InstanceId> {
         let mut inner = self.queues.lock();
         let mut otherwise = BTreeSet::new();
-        for ((instance, by), (of, route)) in self.instances.iter_mut().zip(known) {
-            debug_assert_eq!(*instance, of, "they are asked of in the order in which they came");
+        for ((instance, by), route) in self.instances.iter_mut().zip(routes) {
             let Some(places) = inner.places.get_mut(instance) else { continue };
             if places.routed.is_none() && places.counts.is_empty() {
                 places.routed = Some(route.clone());
@@ -270,9 +277,7 @@ impl Drop for InFlight {
             let Some(places) = inner.places.get_mut(&instance) else { continue };
             places.in_flight -= 1;
             if by.is_some() && places.routed != by && !places.counts.is_empty() {
-                places.routed = None;
-                inner.strays.insert(instance);
-                self.queues.stray.notify_one();
+                self.queues.astray(&mut inner, instance);
             }
             inner.tidy(instance);
         }
@@ -297,11 +302,7 @@ impl Drop for Routing {
     fn drop(&mut self) {
         let mut inner = self.queues.lock();
         for instance in self.instances.drain(..) {
-            if let Some(places) = inner.places.get_mut(&instance) {
-                places.routed = None;
-                inner.strays.insert(instance);
-                self.queues.stray.notify_one();
-            }
+            self.queues.astray(&mut inner, instance);
         }
     }
 }

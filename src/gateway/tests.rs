@@ -46,7 +46,7 @@ async fn tell(post: &Post, host: &str, instance: InstanceId, change: Change) {
     let host: Host = host.parse().expect("a host");
     let announced = Announced { host, address: None, whole: false, changes: vec![(instance, change)] };
     post.directory.announce(post.clock().now(), announced).await.expect("told");
-    post.settle(BTreeSet::from([instance])).await.expect("settled");
+    post.settle(&BTreeSet::from([instance])).await.expect("settled");
 }
 
 fn starts_work(instance: InstanceId) -> Vec<Arrived> {

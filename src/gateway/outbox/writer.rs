@@ -148,10 +148,7 @@ impl Outbox {
         deliveries: Vec<Delivery>,
         until_told: impl Send + 'static,
     ) -> Result<(), KeepError> {
-        let until_told = Box::new(until_told);
-        let asked = |reply| Asked { ended: Vec::new(), until_told, reply };
-        let kept = self.orders.ask(|reply| Order::Keep { deliveries, asked: asked(reply) }).await;
-        kept.unwrap_or(Err(KeepError::Stopping))
+        self.ask(Vec::new(), Box::new(until_told), |asked| Order::Keep { deliveries, asked }).await
     }
 
     /// Keeps deliveries of events that are kept already, and with the same stroke ends others. It is not held up by
@@ -161,8 +158,16 @@ impl Outbox {
     ///
     /// If nothing of it was kept.
     pub async fn reroute(&self, deliveries: Vec<Delivery>, ended: Vec<Ticket>) -> Result<(), KeepError> {
-        let asked = |reply| Asked { ended, until_told: Box::new(()), reply };
-        let kept = self.orders.ask(|reply| Order::Reroute { deliveries, asked: asked(reply) }).await;
+        self.ask(ended, Box::new(()), |asked| Order::Reroute { deliveries, asked }).await
+    }
+
+    async fn ask(
+        &self,
+        ended: Vec<Ticket>,
+        until_told: Box<dyn Send>,
+        order: impl FnOnce(Asked) -> Order,
+    ) -> Result<(), KeepError> {
+        let kept = self.orders.ask(|reply| order(Asked { ended, until_told, reply })).await;
         kept.unwrap_or(Err(KeepError::Stopping))
     }
 
