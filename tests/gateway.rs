@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::ReceiverStream;
 use wakeful::proto::directory_client::DirectoryClient;
+use wakeful::proto::ended_delivery::How;
 use wakeful::proto::outcome::Kind;
 use wakeful::proto::role::Code as Role;
 use wakeful::proto::unbound::Why;
@@ -333,4 +334,42 @@ async fn a_second_gateway_on_the_same_folder_is_refused_with_the_first_ones_proc
         !output.status.success() && said.contains(&format!("process {}", gateway.process.id())),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_has_lost_its_disk_unbinds_nothing_until_its_driver_has_told_it_all() {
+    let gateway = Gateway::start(&[]).await;
+    let mut agent = gateway.agent(&folder(), "alpha").await;
+    let [old, new] = [(); 2].map(|()| uuid());
+    agent.bind(&old, Role::Host).await;
+    agent.process.signal(rustix::process::Signal::KILL);
+    agent.process.ended(common::BOUND).await;
+    let agent = gateway.agent(&folder(), "alpha").await;
+    agent.bind(&new, Role::Host).await;
+    let bound = async |instance: &str| gateway.lookup(instance).await.bindings.len();
+    assert_eq!((bound(&old).await, bound(&new).await), (1, 1));
+    let answer = agent.replace(&[&new]).await;
+    assert_eq!((answer.bound, answer.unbound, answer.routable), (0, 0, Some(true)));
+    assert_eq!((bound(&old).await, bound(&new).await), (0, 1));
+    assert_eq!(gateway.lookup(&old).await.why(), Why::Moved);
+}
+
+#[tokio::test]
+async fn an_event_for_a_host_that_is_gone_waits_for_the_next_one_and_ends_moved_if_there_is_none() {
+    let gateway = Gateway::start(&["--park-age", "2s"]).await;
+    let mut gone = gateway.agent(&folder(), "gone").await;
+    let [moves, stays] = [(); 2].map(|()| uuid());
+    gone.bind(&moves, Role::Host).await;
+    gone.bind(&stays, Role::Host).await;
+    gone.process.signal(rustix::process::Signal::KILL);
+    gone.process.ended(common::BOUND).await;
+    let next = gateway.agent(&folder(), "next").await;
+    let both = json!([sent(&moves, CHANGED, "moves"), sent(&stays, CHANGED, "stays")]);
+    assert_eq!(gateway.post(both).await.0, 200);
+    gateway.forget("gone").await;
+    next.bind(&moves, Role::Host).await;
+    next.until_tags(&["moves"]).await;
+    let ended = until("the other ends", async || gateway.outbox().await.ended.pop()).await;
+    let tag = ended.event.as_ref().map_or("", |event| event.tag.as_str());
+    assert_eq!((ended.how(), tag), (How::Moved, "stays"));
 }

@@ -12,13 +12,12 @@ use tracing::{debug, info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Shared;
-use super::bound::{Held, Told};
+use super::bound::{Held, Told, Whole};
 use crate::backoff::Backoff;
 use crate::client::error::innermost;
-use crate::convert::bindings;
-use crate::directory::{Revision, Role};
+use crate::convert::{self, bindings};
+use crate::directory::{Claim, Revision};
 use crate::event::InstanceId;
-use crate::journal::note::What;
 use crate::net::roads::Roads;
 use crate::proto::directory_client::DirectoryClient;
 use crate::proto::role::Code as ProtoRole;
@@ -69,14 +68,14 @@ async fn stream(
     let at = &shared.bound.gateways[gateway];
     let Some(channel) = roads.to(&at.address) else { return format!("{} is no address", at.address) };
     let (requests, outgoing) = mpsc::channel(1);
-    let (held, whole, version) = shared.bound.whole();
-    let hello = Hello {
+    let Whole { held, mut whole, version } = shared.bound.whole();
+    let hello = |held: &[(InstanceId, Held)], whole| Hello {
         host: shared.config.host.0.clone(),
         address: address.to_owned(),
         whole,
         bindings: held.iter().flat_map(|(instance, held)| to_bindings(*instance, held)).collect(),
     };
-    let first = AnnounceRequest { sequence: 1, hello: Some(hello), changes: Vec::new() };
+    let first = AnnounceRequest { sequence: 1, hello: Some(hello(&held, whole)), changes: Vec::new() };
     if requests.try_send(first).is_err() {
         return "its stream is closed".to_owned();
     }
@@ -97,8 +96,12 @@ async fn stream(
 
     let mut sequence = 1;
     loop {
-        let (changes, version) = shared.bound.untold(gateway, AT_ONCE);
-        if changes.is_empty() {
+        let anew = (!whole && shared.bound.is_whole()).then(|| shared.bound.whole());
+        let (changes, version) = match &anew {
+            Some(anew) => (Vec::new(), anew.version),
+            None => shared.bound.untold(gateway, AT_ONCE),
+        };
+        if changes.is_empty() && anew.is_none() {
             at.standing.send_if_modified(|standing| {
                 let newer = standing.told < version;
                 standing.told = standing.told.max(version);
@@ -116,8 +119,10 @@ async fn stream(
             }
         }
         sequence += 1;
+        whole |= anew.is_some();
+        let hello = anew.map(|anew| hello(&anew.held, anew.whole));
         let request =
-            AnnounceRequest { sequence, hello: None, changes: changes.iter().flat_map(to_changes).collect() };
+            AnnounceRequest { sequence, hello, changes: changes.iter().flat_map(to_changes).collect() };
         let asked = async {
             requests.send(request).await.map_err(|_| "its stream is closed".to_owned())?;
             take_answer(shared, &mut answers, sequence).await
@@ -147,44 +152,50 @@ async fn take_answer(
     }
     let revised: Vec<_> = answer.bindings.iter().filter_map(revision).collect();
     debug!(sequence, revised = revised.len(), "told");
-    shared.keep(shared.bound.revised(&revised).into_iter().map(What::Binding));
+    shared.keep(shared.bound.revised(&revised));
     Ok(())
 }
 
-fn revision(binding: &proto::Binding) -> Option<(InstanceId, Role, Revision)> {
-    let instance = binding.instance_uuid.parse().ok()?;
-    Some((instance, bindings::role("role", binding.role).ok()?, Revision(binding.revision)))
+fn revision(binding: &proto::Binding) -> Option<(InstanceId, Claim)> {
+    let claim = Claim {
+        role: bindings::role("role", binding.role).ok()?,
+        revision: Some(Revision(binding.revision)),
+        bound_at: bindings::moment("bound_at", binding.bound_at).ok()?,
+    };
+    Some((binding.instance_uuid.parse().ok()?, claim))
 }
 
 /// What the host is to an instance, for the wire.
 pub(super) fn to_bindings(instance: InstanceId, held: &Held) -> Vec<proto::Binding> {
-    let binding = |role: ProtoRole, revision: u64| proto::Binding {
+    let binding = |role: ProtoRole| proto::Binding {
         instance_uuid: instance.to_string(),
         role: role.into(),
-        revision,
-        host: String::new(),
+        ..proto::Binding::default()
     };
-    let role = held
-        .role
-        .map(|(role, revision)| binding(bindings::to_role(role), revision.map_or(0, |revision| revision.0)));
-    let waiting = held.waiting.map(|_| binding(ProtoRole::Waiting, 0));
+    let role = held.role.map(|claim| proto::Binding {
+        revision: claim.revision.map_or(0, |revision| revision.0),
+        bound_at: claim.bound_at.map(convert::timestamp),
+        ..binding(bindings::to_role(claim.role))
+    });
+    let waiting = held.waiting.any().then(|| binding(ProtoRole::Waiting));
     role.into_iter().chain(waiting).collect()
 }
 
 fn to_changes(told: &Told) -> Vec<proto::BindingChange> {
     let change = || proto::BindingChange { instance_uuid: told.instance.to_string(), ..Default::default() };
     let role = match (told.held.role, told.why) {
-        (Some((role, revision)), _) => Some(proto::BindingChange {
-            role: bindings::to_role(role).into(),
-            revision: revision.map_or(0, |revision| revision.0),
+        (Some(claim), _) => Some(proto::BindingChange {
+            role: bindings::to_role(claim.role).into(),
+            revision: claim.revision.map_or(0, |revision| revision.0),
+            bound_at: claim.bound_at.map(convert::timestamp),
             ..change()
         }),
         (None, Some(why)) => Some(proto::BindingChange { why: bindings::to_why(why).into(), ..change() }),
         (None, None) => None,
     };
-    let waiting = match told.held.waiting {
-        Some(_) => proto::BindingChange { role: ProtoRole::Waiting.into(), ..change() },
-        None => proto::BindingChange { ended_waiting: true, ..change() },
+    let waiting = match told.held.waiting.any() {
+        true => proto::BindingChange { role: ProtoRole::Waiting.into(), ..change() },
+        false => proto::BindingChange { ended_waiting: true, ..change() },
     };
     role.into_iter().chain([waiting]).collect()
 }

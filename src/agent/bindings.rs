@@ -29,7 +29,13 @@ impl Service for Bindings {
         let request = request.into_inner();
         let instance = convert::parse("instance_uuid", &request.instance_uuid)?;
         let role = bindings::role("role", request.role)?;
-        let routable = shared.keep_and_tell(shared.bound.bind(instance, role)).await?;
+        let most = shared.config.max_bindings;
+        let bound = shared.bound.bind(shared.clock.now(), instance, role, most);
+        let bound = bound.ok_or_else(|| {
+            let text = format!("max_bindings is {most}, and so many instances are on this host");
+            Refusal::exhausted("max_bindings", text)
+        })?;
+        let routable = shared.keep_and_tell(bound).await?;
         Ok(Response::new(proto::BindResponse { routable }))
     }
 
@@ -116,7 +122,7 @@ impl Shared {
         if let Some(journal) = &self.journal
             && !notes.is_empty()
         {
-            self.keep(notes.into_iter().map(What::Binding));
+            self.keep(notes);
             journal.flush().await;
             if let Some(error) = &*journal.state().borrow() {
                 return Err(error.into());

@@ -8,34 +8,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use super::waiting::{Closed, Waiting};
 use crate::clock::Time;
-use crate::directory::{Revision, Role, Why};
-use crate::event::InstanceId;
+use crate::directory::{Claim, Revision, Role, Why};
+use crate::event::{InstanceId, WaitId};
 use crate::journal::bindings::KeptBindings;
-use crate::journal::note::BindingNote;
+use crate::journal::note::{BindingNote, What};
 
 /// Changes that a gateway which is away has yet to be told: past so many the oldest instances' reasons are forgotten,
 /// and what is told whole makes up for the rest.
 const MAX_UNTOLD: usize = 100_000;
 
 /// What the host is to one instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    pub(super) role: Option<(Role, Option<Revision>)>,
-    pub(super) waiting: Option<Waiting>,
-}
-
-/// Operations wait for the instance's events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
-    /// Streams that are open.
-    open: usize,
-    /// Until when they would wait, whose streams were lost without an outcome.
-    until: Time,
+    pub(super) role: Option<Claim>,
+    pub(super) waiting: Waiting,
 }
 
 /// What a gateway is to be told of one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) instance: InstanceId,
     pub(super) held: Held,
@@ -67,7 +59,9 @@ pub(super) struct Bound {
 
 struct Inner {
     held: BTreeMap<InstanceId, Held>,
-    /// A driver has told all that there is, or an earlier process had been told.
+    /// How many of them have a role.
+    roles: usize,
+    /// A driver has told all that there is, this process or an earlier one.
     whole: bool,
     /// Rises with each change.
     version: u64,
@@ -78,12 +72,29 @@ struct Inner {
 /// What is to be kept of a change.
 pub(super) struct Changed {
     pub(super) version: u64,
-    pub(super) notes: Vec<BindingNote>,
+    pub(super) notes: Vec<What>,
+}
+
+/// All there is, for a gateway.
+pub(super) struct Whole {
+    pub(super) held: Vec<(InstanceId, Held)>,
+    /// Whether these are all the roles that the host has.
+    pub(super) whole: bool,
+    pub(super) version: u64,
+}
+
+impl Held {
+    /// Whether the last operation that waited does so no longer.
+    fn expire(&mut self, now: Time) -> bool {
+        let before = self.waiting.any();
+        self.waiting.expire(now);
+        before && !self.waiting.any()
+    }
 }
 
 impl Bound {
-    pub(super) fn new(gateways: &[String], kept: &KeptBindings, now: Time) -> Self {
-        let held: BTreeMap<_, _> = kept.iter().filter_map(|note| of_note(note, now)).collect();
+    pub(super) fn new(gateways: &[String], kept: &KeptBindings) -> Self {
+        let held: BTreeMap<_, _> = kept.iter().filter_map(of_note).collect();
         let standing = || watch::Sender::new(Standing { reachable: true, told: 0 });
         let gateway = |address: &String| Gateway {
             address: address.clone(),
@@ -92,28 +103,33 @@ impl Bound {
         };
         let gateways: Vec<_> = gateways.iter().map(gateway).collect();
         let untold = vec![BTreeMap::new(); gateways.len()];
-        let whole = held.values().any(|held| held.role.is_some());
-        Self { inner: Mutex::new(Inner { held, whole, version: 1, untold }), gateways }
+        let roles = held.values().filter(|held| held.role.is_some()).count();
+        let inner = Inner { held, roles, whole: kept.is_whole(), version: 1, untold };
+        Self { inner: Mutex::new(inner), gateways }
     }
 
-    /// The host has this role.
-    pub(super) fn bind(&self, instance: InstanceId, role: Role) -> Changed {
-        self.change(|inner| {
-            let held = inner.held.entry(instance).or_default();
-            let same = held.role.is_some_and(|(has, _)| has == role);
-            if !same {
-                held.role = Some((role, None));
+    /// The host has this role from now on. `None`: it would be more than `most` roles.
+    pub(super) fn bind(&self, now: Time, instance: InstanceId, role: Role, most: usize) -> Option<Changed> {
+        let mut within = true;
+        let changed = self.change(|inner| {
+            let has = inner.held.get(&instance).is_some_and(|held| held.role.is_some());
+            within = has || inner.roles < most;
+            if !within {
+                return Vec::new();
             }
+            inner.roles += usize::from(!has);
+            let claim = Claim { role, revision: None, bound_at: Some(now) };
+            inner.held.entry(instance).or_default().role = Some(claim);
             vec![(instance, None)]
-        })
+        });
+        within.then_some(changed)
     }
 
     /// It has none any longer.
     pub(super) fn unbind(&self, instance: InstanceId, why: Why) -> Changed {
         self.change(|inner| {
-            if let Some(held) = inner.held.get_mut(&instance) {
-                held.role = None;
-            }
+            let had = inner.held.get_mut(&instance).and_then(|held| held.role.take());
+            inner.roles -= usize::from(had.is_some());
             vec![(instance, Some(why))]
         })
     }
@@ -121,8 +137,9 @@ impl Bound {
     /// These are all the roles that it has. Gives also how many are new, and how many went.
     pub(super) fn replace(&self, roles: &BTreeMap<InstanceId, Role>) -> (Changed, usize, usize) {
         let (mut bound, mut unbound) = (0, 0);
-        let changed = self.change(|inner| {
-            inner.whole = true;
+        let mut first = false;
+        let mut changed = self.change(|inner| {
+            first = !std::mem::replace(&mut inner.whole, true);
             let mut changes = Vec::new();
             for (instance, held) in &mut inner.held {
                 if held.role.is_some() && !roles.contains_key(instance) {
@@ -133,39 +150,43 @@ impl Bound {
             }
             for (&instance, &role) in roles {
                 let held = inner.held.entry(instance).or_default();
-                if held.role.is_none_or(|(has, _)| has != role) {
-                    held.role = Some((role, None));
+                if held.role.is_none_or(|claim| claim.role != role) {
+                    held.role = Some(Claim { role, revision: None, bound_at: None });
                     bound += 1;
                     changes.push((instance, None));
                 }
             }
+            inner.roles = roles.len();
+            if first && changes.is_empty() {
+                // There is this to tell.
+                inner.version += 1;
+            }
             changes
         });
+        if first {
+            changed.notes.push(What::BindingsWhole(()));
+            self.gateways.iter().for_each(|gateway| gateway.news.notify_one());
+        }
         (changed, bound, unbound)
     }
 
     /// An operation waits for the instance's events, until then at most.
-    pub(super) fn wait(&self, instance: InstanceId, until: Time) -> Changed {
+    pub(super) fn wait(&self, instance: InstanceId, id: WaitId, until: Time) -> Changed {
         self.change(|inner| {
-            let held = inner.held.entry(instance).or_default();
-            let known = held.waiting.get_or_insert(Waiting { open: 0, until });
-            known.open += 1;
-            known.until = known.until.max(until);
+            inner.held.entry(instance).or_default().waiting.open(id, until);
             vec![(instance, None)]
         })
     }
 
-    /// A stream of such an operation has closed. One that had no outcome may come back before its time has run out.
-    pub(super) fn wait_closed(&self, now: Time, instance: InstanceId, had_outcome: bool) -> Changed {
+    /// A stream of such an operation has closed.
+    pub(super) fn wait_closed(&self, now: Time, instance: InstanceId, id: WaitId, closed: Closed) -> Changed {
         self.change(|inner| {
             let Some(held) = inner.held.get_mut(&instance) else { return Vec::new() };
-            let Some(waiting) = &mut held.waiting else { return Vec::new() };
-            waiting.open = waiting.open.saturating_sub(1);
-            if waiting.open > 0 || (!had_outcome && waiting.until > now) {
-                return Vec::new();
+            held.waiting.close(id, closed);
+            match held.expire(now) {
+                true => vec![(instance, None)],
+                false => Vec::new(),
             }
-            held.waiting = None;
-            vec![(instance, None)]
         })
     }
 
@@ -174,8 +195,7 @@ impl Bound {
         self.change(|inner| {
             let mut changes = Vec::new();
             for (instance, held) in &mut inner.held {
-                if held.waiting.is_some_and(|waiting| waiting.open == 0 && waiting.until <= now) {
-                    held.waiting = None;
+                if held.expire(now) {
                     changes.push((*instance, None));
                 }
             }
@@ -183,28 +203,38 @@ impl Bound {
         })
     }
 
-    /// A directory has given a role this revision.
-    pub(super) fn revised(&self, bound: &[(InstanceId, Role, Revision)]) -> Vec<BindingNote> {
+    /// A directory has given a role this revision. One that was told again since then is another binding.
+    pub(super) fn revised(&self, bound: &[(InstanceId, Claim)]) -> Vec<What> {
         let mut inner = self.lock();
         let mut notes = Vec::new();
-        for (instance, role, revision) in bound {
+        for (instance, given) in bound {
             if let Some(held) = inner.held.get_mut(instance)
-                && let Some((has, known)) = &mut held.role
-                && has == role
-                && known.is_none_or(|known| known < *revision)
+                && let Some(claim) = &mut held.role
+                && (claim.role, claim.bound_at) == (given.role, given.bound_at)
+                && claim.revision < given.revision
             {
-                *known = Some(*revision);
-                notes.push(to_note(*instance, *held));
+                claim.revision = given.revision;
+                notes.push(What::Binding(to_note(*instance, held)));
             }
         }
         notes
     }
 
-    /// All there is, for a gateway; whether that is all; and the version that it is of.
-    pub(super) fn whole(&self) -> (Vec<(InstanceId, Held)>, bool, u64) {
+    /// All there is.
+    pub(super) fn whole(&self) -> Whole {
         let inner = self.lock();
-        let held = inner.held.iter().map(|(instance, held)| (*instance, *held)).collect();
-        (held, inner.whole, inner.version)
+        let held = inner.held.iter().map(|(instance, held)| (*instance, held.clone())).collect();
+        Whole { held, whole: inner.whole, version: inner.version }
+    }
+
+    /// Whether a driver has told all the roles that the host has.
+    pub(super) fn is_whole(&self) -> bool {
+        self.lock().whole
+    }
+
+    /// Whether an operation waits for some instance's events.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.lock().held.values().any(|held| held.waiting.any())
     }
 
     /// What a gateway has yet to be told, `most` of it, and the version that it is then told of.
@@ -215,7 +245,7 @@ impl Bound {
             let Some((instance, why)) = inner.untold[gateway].pop_first() else {
                 return (told, inner.version);
             };
-            let held = inner.held.get(&instance).copied().unwrap_or_default();
+            let held = inner.held.get(&instance).cloned().unwrap_or_default();
             told.push(Told { instance, held, why });
         }
         let version = inner.version;
@@ -236,7 +266,12 @@ impl Bound {
         use std::ops::Bound::{Excluded, Unbounded};
         let inner = self.lock();
         let from = after.map_or(Unbounded, Excluded);
-        inner.held.range((from, Unbounded)).take(most).map(|(instance, held)| (*instance, *held)).collect()
+        inner
+            .held
+            .range((from, Unbounded))
+            .take(most)
+            .map(|(instance, held)| (*instance, held.clone()))
+            .collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner) -> Vec<(InstanceId, Option<Why>)>) -> Changed {
@@ -247,11 +282,11 @@ impl Bound {
             inner.version += 1;
         }
         for (instance, why) in changes {
-            let held = inner.held.get(&instance).copied().unwrap_or_default();
+            let held = inner.held.get(&instance).cloned().unwrap_or_default();
             if held == Held::default() {
                 inner.held.remove(&instance);
             }
-            notes.push(to_note(instance, held));
+            notes.push(What::Binding(to_note(instance, &held)));
             for untold in &mut inner.untold {
                 let known = untold.entry(instance).or_default();
                 *known = if held.role.is_some() { None } else { why.or(*known) };
@@ -287,111 +322,31 @@ pub(super) async fn routable(bound: &Bound, version: u64) -> bool {
 
 const ROLES: [Role; 3] = [Role::Host, Role::MigrationSource, Role::MigrationDestination];
 
-fn to_note(instance: InstanceId, held: Held) -> BindingNote {
-    let role = held.role.and_then(|(role, _)| ROLES.iter().position(|other| *other == role));
+fn to_note(instance: InstanceId, held: &Held) -> BindingNote {
+    let role = held.role.and_then(|claim| ROLES.iter().position(|other| *other == claim.role));
     BindingNote {
         instance: instance.0.as_bytes().to_vec(),
         role: role.map_or(0, |at| at as u32 + 1),
-        revision: held.role.and_then(|(_, revision)| revision).map_or(0, |revision| revision.0),
-        waiting_until: held.waiting.map_or(0, |waiting| waiting.until.as_nanos()),
+        revision: held.role.and_then(|claim| claim.revision).map_or(0, |revision| revision.0),
+        waiting_until: held.waiting.until().map_or(0, Time::as_nanos),
+        bound_at: held.role.and_then(|claim| claim.bound_at).map(Time::as_nanos),
     }
 }
 
-fn of_note(note: &BindingNote, now: Time) -> Option<(InstanceId, Held)> {
+fn of_note(note: &BindingNote) -> Option<(InstanceId, Held)> {
     let instance = InstanceId(Uuid::from_slice(&note.instance).ok()?);
     let role = (note.role as usize).checked_sub(1).and_then(|at| ROLES.get(at));
-    let revision = Some(Revision(note.revision)).filter(|revision| revision.0 > 0);
-    let until = Time::from_nanos(note.waiting_until);
-    let held = Held {
-        role: role.map(|role| (*role, revision)),
-        waiting: (until > now).then_some(Waiting { open: 0, until }),
+    let claim = |role: &Role| Claim {
+        role: *role,
+        revision: Some(Revision(note.revision)).filter(|revision| revision.0 > 0),
+        bound_at: note.bound_at.map(Time::from_nanos),
     };
-    (held != Held::default()).then_some((instance, held))
+    let waiting = match note.waiting_until {
+        0 => Waiting::default(),
+        until => Waiting::left(Time::from_nanos(until)),
+    };
+    Some((instance, Held { role: role.map(claim), waiting }))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Time {
-        Time::from_nanos(seconds * 1_000_000_000)
-    }
-
-    fn bound() -> Bound {
-        Bound::new(&["127.0.0.1:1".to_owned()], &KeptBindings::default(), at(0))
-    }
-
-    fn kept(bound: &Bound, changes: Vec<Changed>) -> Bound {
-        let mut kept = KeptBindings::default();
-        changes.iter().flat_map(|changed| &changed.notes).for_each(|note| kept.take(note));
-        Bound::new(&[bound.gateways[0].address.clone()], &kept, at(10))
-    }
-
-    #[test]
-    fn what_was_told_is_there_after_a_restart() {
-        let (one, two, three) = (InstanceId::random(), InstanceId::random(), InstanceId::random());
-        let bound = bound();
-        let changes = vec![
-            bound.bind(one, Role::MigrationSource),
-            bound.wait(two, at(20)),
-            bound.wait(three, at(5)),
-            bound.bind(two, Role::Host),
-            bound.unbind(two, Why::Deleted),
-        ];
-        let again = kept(&bound, changes);
-        let (held, whole, _) = again.whole();
-        let held: BTreeMap<_, _> = held.into_iter().collect();
-        assert!(whole);
-        assert_eq!(held[&one], Held { role: Some((Role::MigrationSource, None)), waiting: None });
-        assert_eq!(held[&two], Held { role: None, waiting: Some(Waiting { open: 0, until: at(20) }) });
-        assert_eq!(held.len(), 2);
-        again.expire(at(20));
-        assert_eq!(again.whole().0.len(), 1);
-    }
-
-    #[test]
-    fn a_gateway_is_told_what_has_changed_and_why() {
-        let (one, two) = (InstanceId::random(), InstanceId::random());
-        let bound = bound();
-        bound.bind(one, Role::Host);
-        let version = bound.unbind(one, Why::Deleted).version;
-        let (told, of) = bound.untold(0, 10);
-        assert_eq!(
-            (told.as_slice(), of),
-            (&[Told { instance: one, held: Held::default(), why: Some(Why::Deleted) }][..], version)
-        );
-        bound.put_back(0, told);
-        bound.bind(two, Role::Host);
-        assert_eq!(bound.untold(0, 1).1, 0);
-        assert_eq!(bound.untold(0, 1).0.len(), 1);
-        assert_eq!(bound.untold(0, 1).0, []);
-    }
-
-    #[test]
-    fn replace_leaves_waits_alone_and_unbinds_what_it_omits() {
-        let (one, two) = (InstanceId::random(), InstanceId::random());
-        let bound = bound();
-        bound.bind(one, Role::Host);
-        bound.wait(one, at(20));
-        let (_, new, gone) = bound.replace(&BTreeMap::from([(two, Role::Host)]));
-        assert_eq!((new, gone), (1, 1));
-        let held: BTreeMap<_, _> = bound.whole().0.into_iter().collect();
-        assert!(held[&one].role.is_none() && held[&one].waiting.is_some());
-        assert_eq!(bound.replace(&BTreeMap::from([(two, Role::Host)])).1, 0);
-    }
-
-    #[test]
-    fn a_wait_is_over_with_its_outcome_or_its_time() {
-        let one = InstanceId::random();
-        let bound = bound();
-        bound.wait(one, at(20));
-        bound.wait(one, at(30));
-        assert!(bound.wait_closed(at(1), one, true).notes.is_empty());
-        assert!(bound.wait_closed(at(1), one, false).notes.is_empty());
-        assert!(bound.expire(at(29)).notes.is_empty());
-        assert_eq!(bound.expire(at(30)).notes.len(), 1);
-        bound.wait(one, at(40));
-        assert_eq!(bound.wait_closed(at(31), one, true).notes.len(), 1);
-        assert!(bound.whole().0.is_empty());
-    }
-}
+mod tests;

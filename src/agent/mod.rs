@@ -13,6 +13,7 @@ mod inspector;
 mod restore;
 mod streams;
 mod unmatched;
+mod waiting;
 mod waits;
 
 use std::convert::Infallible;
@@ -278,7 +279,7 @@ impl Agent {
             handed_over: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             connections: Arc::new(AtomicUsize::new(0)),
-            bound: Bound::new(&config.gateway.0, &kept, clock.now()),
+            bound: Bound::new(&config.gateway.0, &kept),
             draining: Flag::default(),
             stopping: Flag::default(),
             config,
@@ -321,7 +322,7 @@ impl Agent {
                 announce::announce(Arc::clone(&shared), gateway, address.to_string(), Arc::clone(&roads));
             tellers.spawn(told);
         }
-        if !shared.bound.gateways.is_empty() {
+        if !shared.bound.gateways.is_empty() || shared.bound.is_waiting() {
             tellers.spawn(waits::expire(Arc::clone(&shared)));
         }
         info!(%address, socket = %socket.display(), log_id = %shared.log.id(), "started");

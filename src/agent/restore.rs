@@ -130,7 +130,7 @@ impl Restore for Restoring {
                 Some(What::Consumer(note)) => self.consumers.restore(note),
                 Some(What::ConsumerRemoved(name)) => self.consumers.restore_removed(&name),
                 Some(What::Acknowledged(note)) => self.consumers.restore_acknowledged(note),
-                Some(What::Binding(note)) => self.bindings.take(&note),
+                Some(what @ (What::Binding(_) | What::BindingsWhole(()))) => self.bindings.take(&what),
                 None => {}
             }
         }

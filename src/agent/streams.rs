@@ -14,12 +14,12 @@ use futures_util::Stream;
 use tonic::{Code, Status};
 
 use super::core::Command;
+use super::waiting::Closed;
 use super::{Shared, stopping};
 use crate::clock::Time;
 use crate::convert;
 use crate::engine::{Answer, Effect, EventBrief, Mark, Opened, Opening, Outcome, UNREAD};
 use crate::event::{Cursor, InstanceId, Key, LogId, Position, WaitId};
-use crate::journal::note::What;
 use crate::plant::{self, Plant};
 use crate::proto;
 use crate::proto::reason::Code as Reason;
@@ -72,7 +72,7 @@ struct Unread {
     /// Whether the gateways know where the instance's events are to go; `None` where there are none.
     routable: Option<bool>,
     last: Option<Last>,
-    had_outcome: bool,
+    closed: Closed,
     /// What the keys had come to in the last message that was taken out.
     answers: Arc<[Answer]>,
     reader: Option<Waker>,
@@ -113,7 +113,7 @@ impl Slot {
                 unread.push(Progress { at, event, change, mark });
             }
             Effect::Outcome { outcome, .. } => {
-                unread.had_outcome = true;
+                unread.closed = Closed::Ended;
                 unread.last = Some(Last::Outcome(outcome));
             }
             Effect::GoingAway { at, .. } => unread.last = Some(Last::GoingAway(at)),
@@ -251,7 +251,7 @@ impl WaitStream {
 impl WaitStream {
     /// The wait was not opened: nobody will ask for it again.
     pub(super) fn refused(&self) {
-        self.slot.lock().had_outcome = true;
+        self.slot.lock().closed = Closed::Refused;
     }
 }
 
@@ -285,14 +285,15 @@ impl Stream for WaitStream {
 impl Drop for WaitStream {
     fn drop(&mut self) {
         self.shared.streams.0.remove(&(self.slot.wait.id, self.opening));
-        let (ended, had_outcome) = {
+        let (ended, closed) = {
             let unread = self.slot.lock();
-            (unread.last.is_some(), unread.had_outcome)
+            (unread.last.is_some(), unread.closed)
         };
         if self.binding.is_some() {
             let shared = &self.shared;
-            let closed = shared.bound.wait_closed(shared.clock.now(), self.slot.wait.instance, had_outcome);
-            shared.keep(closed.notes.into_iter().map(What::Binding));
+            let (now, Told { id, instance, .. }) = (shared.clock.now(), &self.slot.wait);
+            let closed = shared.bound.wait_closed(now, *instance, *id, closed);
+            shared.keep(closed.notes);
         }
         if plant::is(Plant::LateClose)
             && let Some(newer) = self.shared.streams.opening_of(self.slot.wait.id)

@@ -17,7 +17,6 @@ use crate::convert;
 use crate::engine::Ask;
 use crate::event::CancelInstance;
 use crate::journal::Append;
-use crate::journal::note::What;
 use crate::proto;
 use crate::proto::waits_server::Waits as Service;
 use crate::readers::PageSize;
@@ -124,8 +123,8 @@ impl Waits {
         }
         let unarmed = if ask.start_on_arm { shared.config.max_unarmed.0 } else { Duration::ZERO };
         let until = shared.clock.now().plus(ask.timeout).plus(unarmed);
-        let Changed { version, notes } = shared.bound.wait(ask.instance, until);
-        shared.keep(notes.into_iter().map(What::Binding));
+        let Changed { version, notes } = shared.bound.wait(ask.instance, ask.id, until);
+        shared.keep(notes);
         let shared = Arc::clone(shared);
         let routable = async move { shared.routable(version).await.unwrap_or(false) };
         Some(Binding { routable: Some(Box::pin(routable)) })
@@ -142,6 +141,6 @@ pub(super) async fn expire(shared: Arc<Shared>) {
             () = sleep(LOOK_EVERY) => {}
         }
         let Changed { notes, .. } = shared.bound.expire(shared.clock.now());
-        shared.keep(notes.into_iter().map(What::Binding));
+        shared.keep(notes);
     }
 }

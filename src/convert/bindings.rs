@@ -1,7 +1,10 @@
 //! Bindings, as agents announce them and as they are told.
 
-use super::parse;
-use crate::directory::{Change, Host, Known, Revision, Role, Why, table::Binding};
+use prost_types::Timestamp;
+
+use super::{incoming, parse, timestamp};
+use crate::clock::Time;
+use crate::directory::{Change, Claim, Host, Known, Revision, Role, Why, table::Binding};
 use crate::event::InstanceId;
 use crate::proto;
 use crate::proto::reason::Code as Reason;
@@ -87,9 +90,8 @@ pub fn announced(path: &str, bindings: &[proto::Binding]) -> Result<Vec<(Instanc
         if binding.role == i32::from(ProtoRole::Waiting) {
             return Ok((instance, Change::Wait));
         }
-        let role = role(&format!("{path}[{at}].role"), binding.role)?;
-        let revision = revision(&format!("{path}[{at}].revision"), binding.revision)?;
-        Ok((instance, Change::Bind(role, revision)))
+        let at = format!("{path}[{at}]");
+        Ok((instance, claim(&at, binding.role, binding.revision, binding.bound_at)?))
     });
     announced.collect()
 }
@@ -109,13 +111,30 @@ pub fn changes(path: &str, changes: &[proto::BindingChange]) -> Result<Vec<(Inst
                 Change::Unbind(unbound_why(&format!("{path}[{at}].why"), change.why)?)
             }
             _ => {
-                let revision = revision(&format!("{path}[{at}].revision"), change.revision)?;
-                Change::Bind(role(&format!("{path}[{at}].role"), change.role)?, revision)
+                let at = format!("{path}[{at}]");
+                claim(&at, change.role, change.revision, change.bound_at)?
             }
         };
         Ok((instance, change))
     });
     changes.collect()
+}
+
+fn claim(path: &str, told: i32, number: u64, bound_at: Option<Timestamp>) -> Result<Change, Refusal> {
+    Ok(Change::Bind(Claim {
+        role: role(&format!("{path}.role"), told)?,
+        revision: revision(&format!("{path}.revision"), number)?,
+        bound_at: moment(&format!("{path}.bound_at"), bound_at)?,
+    }))
+}
+
+/// A moment, if one is told.
+///
+/// # Errors
+///
+/// If it is none from 1970 to 2554.
+pub fn moment(field: &str, told: Option<Timestamp>) -> Result<Option<Time>, Refusal> {
+    told.map(|told| incoming::time(told).map_err(|invalid| Refusal::invalid(field, &invalid))).transpose()
 }
 
 /// A revision; 0: it has none yet. No directory comes to give as high a one as is refused: all that it gives are
@@ -135,13 +154,36 @@ pub fn to_bindings(instance: InstanceId, known: &Known) -> Vec<proto::Binding> {
         let role = binding
             .role
             .map(|(role, revision)| (if stale { ProtoRole::Stale } else { to_role(role) }, revision.0));
-        let waiting = binding.waiting.then_some((ProtoRole::Waiting, 0));
-        role.into_iter().chain(waiting).map(|(role, revision)| proto::Binding {
+        let bound_at = binding.bound_at.map(timestamp);
+        let role = role.map(|(role, revision)| (role, revision, bound_at));
+        let waiting = binding.waiting.then_some((ProtoRole::Waiting, 0, None));
+        role.into_iter().chain(waiting).map(|(role, revision, bound_at)| proto::Binding {
             instance_uuid: instance.to_string(),
             role: role.into(),
             revision,
             host: binding.host.to_string(),
+            bound_at,
         })
     });
     each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_that_leaves_no_room_for_newer_ones_is_refused() {
+        let told = |revision| proto::BindingChange {
+            instance_uuid: InstanceId::random().to_string(),
+            role: ProtoRole::Host.into(),
+            revision,
+            ..proto::BindingChange::default()
+        };
+        assert!(changes("changes", &[told(MAX_REVISION)]).is_ok());
+        let refusal = changes("changes", &[told(1), told(u64::MAX)]).expect_err("too high");
+        let status = tonic::Status::from(refusal);
+        let text = "changes[1].revision is 18446744073709551615, the highest is 4611686018427387904";
+        assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, text));
+    }
 }

@@ -341,7 +341,7 @@ fn opened(opened: &proto::Opened) -> Result<Opened, Refusal> {
     })
 }
 
-fn time(timestamp: Timestamp) -> Result<Time, Invalid> {
+pub(super) fn time(timestamp: Timestamp) -> Result<Time, Invalid> {
     let shown = || format!("is {}s {}ns since 1970", timestamp.seconds, timestamp.nanos);
     let bad = || Invalid::Malformed(format!("{}; it must be from 1970 to 2554", shown()));
     let seconds = u64::try_from(timestamp.seconds).map_err(|_| bad())?;

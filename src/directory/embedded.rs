@@ -319,6 +319,8 @@ struct KeptInstance {
     why: u32,
     #[prost(uint64, tag = "3")]
     unbound_at: u64,
+    #[prost(uint64, tag = "4")]
+    newest_host: u64,
 }
 
 /// [`Binding`], as it is kept.
@@ -333,6 +335,8 @@ struct KeptBinding {
     revision: u64,
     #[prost(bool, tag = "4")]
     waiting: bool,
+    #[prost(uint64, optional, tag = "5")]
+    bound_at: Option<u64>,
 }
 
 const ROLES: [Role; 3] = [Role::Host, Role::MigrationSource, Role::MigrationDestination];
@@ -353,29 +357,34 @@ impl KeptInstance {
             role: binding.role.map_or(0, |(role, _)| number_of(&ROLES, &role)),
             revision: binding.role.map_or(0, |(_, revision)| revision.0),
             waiting: binding.waiting,
+            bound_at: binding.bound_at.map(Time::as_nanos),
         });
         Self {
             bindings: bindings.collect(),
             why: known.unbound.map_or(0, |(why, _)| number_of(&WHYS, &why)),
             unbound_at: known.unbound.map_or(0, |(_, at)| at.as_nanos()),
+            newest_host: known.newest_host.0,
         }
     }
 
     fn known(self) -> Option<Known> {
         let bindings = self.bindings.into_iter().map(|kept| {
             let role = of_number(&ROLES, kept.role).map(|role| (role, Revision(kept.revision)));
-            Some(Binding { host: kept.host.parse().ok()?, role, waiting: kept.waiting })
+            let bound_at = kept.bound_at.map(Time::from_nanos);
+            Some(Binding { host: kept.host.parse().ok()?, role, bound_at, waiting: kept.waiting })
         });
         let unbound = of_number(&WHYS, self.why).map(|why| (why, Time::from_nanos(self.unbound_at)));
-        Some(Known { bindings: bindings.collect::<Option<_>>()?, unbound })
+        let newest_host = Revision(self.newest_host);
+        Some(Known { bindings: bindings.collect::<Option<_>>()?, unbound, newest_host })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Change;
+    use super::super::{Change, Claim};
     use super::*;
 
+    const HOST: Change = Change::Bind(Claim { role: Role::Host, revision: None, bound_at: None });
     const BOUNDS: Bounds = Bounds { keep_unbound: Duration::from_secs(60), max_unbound: 10 };
 
     fn announced(changes: Vec<(InstanceId, Change)>) -> Announced {
@@ -390,13 +399,13 @@ mod tests {
         let ids: Vec<_> = (0..3).map(|_| InstanceId::random()).collect();
         for hands in [Hands::Thread, Hands::Own] {
             let directory = Embedded::open(Some(&path), BOUNDS, hands).expect("a directory");
-            let changes = vec![
-                (ids[0], Change::Bind(Role::Host, None)),
-                (ids[1], Change::Unbind(Why::Deleted)),
-                (ids[2], Change::Wait),
-            ];
+            let changes =
+                vec![(ids[0], HOST), (ids[1], Change::Unbind(Why::Deleted)), (ids[2], Change::Wait)];
             let bound = directory.announce(Time::from_nanos(7), announced(changes)).await.expect("kept");
-            assert_eq!(bound, [Bound { instance: ids[0], role: Role::Host, revision: Revision(1) }]);
+            assert_eq!(
+                bound,
+                [Bound { instance: ids[0], role: Role::Host, bound_at: None, revision: Revision(1) }]
+            );
             let before = directory.look(&ids).await.expect("known");
             assert!(before[0].host().is_some() && before[2].bindings[0].waiting);
             assert_eq!(before[1].unbound, Some((Why::Deleted, Time::from_nanos(7))));
@@ -415,8 +424,7 @@ mod tests {
             };
             assert_eq!(again.look(&ids).await.expect("known"), before);
             assert_eq!(again.hosts().await.expect("hosts"), hosts);
-            let more = again
-                .announce(Time::from_nanos(8), announced(vec![(ids[1], Change::Bind(Role::Host, None))]));
+            let more = again.announce(Time::from_nanos(8), announced(vec![(ids[1], HOST)]));
             assert_eq!(more.await.expect("kept")[0].revision, Revision(2));
             again.forget(Time::from_nanos(9), "a".parse().expect("a host")).await.expect("kept");
             drop(again);

@@ -70,6 +70,18 @@ pub enum Why {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
+/// What an agent says that its host is to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its role.
+    pub role: Role,
+    /// The revision that it was given; `None`: none yet.
+    pub revision: Option<Revision>,
+    /// When its driver said so by a Bind, by the agent's clock: another moment is another binding. `None`: the driver
+    /// has told it among all that there is, and it may have been so before.
+    pub bound_at: Option<Time>,
+}
+
 /// A host, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInfo {
@@ -123,6 +135,8 @@ pub struct Bound {
     pub instance: InstanceId,
     /// What the host is to it.
     pub role: Role,
+    /// When its driver bound it; see [`Claim`].
+    pub bound_at: Option<Time>,
     /// The binding's revision.
     pub revision: Revision,
 }

@@ -3,12 +3,13 @@
 //! A host has at most one role for an instance, the newest that its driver told; and beside it, it may be *waiting*:
 //! an operation on it waits for the instance's events. Each new role gets a revision, higher than all before. An
 //! agent that announces a role with its revision keeps it. Of the hosts that say HOST the one with the highest
-//! revision is right, and the others are stale.
+//! revision is right, and the others are stale: also once that one has let go of the instance, for they know of nothing
+//! newer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Bound, Host, Revision, Role, Why};
+use super::{Bound, Claim, Host, Revision, Role, Why};
 use crate::clock::Time;
 use crate::event::InstanceId;
 
@@ -19,6 +20,8 @@ pub struct Binding {
     pub host: Host,
     /// Its role, if its driver told one.
     pub role: Option<(Role, Revision)>,
+    /// When its driver said so by a Bind; see [`Claim`].
+    pub bound_at: Option<Time>,
     /// An operation on it waits for the instance's events.
     pub waiting: bool,
 }
@@ -28,21 +31,23 @@ pub struct Binding {
 pub struct Known {
     /// Where it is.
     pub bindings: Vec<Binding>,
-    /// Why it was last taken from a host, and when; kept while no host has a role for it.
+    /// Why it was last taken from a host, and when; kept while no host has a role for it that is not stale.
     pub unbound: Option<(Why, Time)>,
+    /// The highest revision that a host of it had.
+    pub newest_host: Revision,
 }
 
 impl Known {
     /// The host that has it.
     pub fn host(&self) -> Option<&Host> {
         let hosts = self.bindings.iter().filter_map(|binding| match binding.role {
-            Some((Role::Host, revision)) => Some((revision, &binding.host)),
+            Some((Role::Host, revision)) if revision >= self.newest_host => Some((revision, &binding.host)),
             _ => None,
         });
         hosts.max_by_key(|(revision, _)| *revision).map(|(_, host)| host)
     }
 
-    /// Whether a host says that it has it, and another does with a higher revision.
+    /// Whether a host says that it has it, and another does, or did, with a higher revision.
     pub fn is_stale(&self, binding: &Binding) -> bool {
         matches!(binding.role, Some((Role::Host, _))) && self.host() != Some(&binding.host)
     }
@@ -54,11 +59,12 @@ impl Known {
     }
 
     /// The hosts that an event goes to. One that starts work goes only where the instance is; one that ends a wait
-    /// goes also where it was thought to be, and where it is waited for.
+    /// goes also where it was thought to be, unless it is no more, and where it is waited for.
     pub fn hosts_for(&self, starts_work: bool) -> impl Iterator<Item = &Host> {
+        let deleted = matches!(self.unbound, Some((Why::Deleted, _)));
         let takes = move |binding: &&Binding| match starts_work {
-            true => binding.role.is_some() && !self.is_stale(binding),
-            false => true,
+            true => self.has(binding),
+            false => binding.waiting || !deleted || self.has(binding),
         };
         self.bindings.iter().filter(takes).map(|binding| &binding.host)
     }
@@ -67,8 +73,13 @@ impl Known {
         !self.bindings.is_empty()
     }
 
-    fn has_role(&self) -> bool {
-        self.bindings.iter().any(|binding| binding.role.is_some())
+    /// Whether a host has it in some way.
+    fn has(&self, binding: &Binding) -> bool {
+        binding.role.is_some() && !self.is_stale(binding)
+    }
+
+    fn is_had(&self) -> bool {
+        self.bindings.iter().any(|binding| self.has(binding))
     }
 
     fn on(&mut self, host: &Host) -> Option<&mut Binding> {
@@ -77,7 +88,7 @@ impl Known {
 
     fn on_or_new(&mut self, host: &Host) -> &mut Binding {
         let at = self.bindings.iter().position(|binding| binding.host == *host).unwrap_or_else(|| {
-            self.bindings.push(Binding { host: host.clone(), role: None, waiting: false });
+            self.bindings.push(Binding { host: host.clone(), role: None, bound_at: None, waiting: false });
             self.bindings.len() - 1
         });
         &mut self.bindings[at]
@@ -85,14 +96,17 @@ impl Known {
 
     fn tidy(&mut self) {
         self.bindings.retain(|binding| binding.role.is_some() || binding.waiting);
+        if self.bindings.is_empty() && self.unbound.is_none() {
+            self.newest_host = Revision::default();
+        }
     }
 }
 
 /// What an agent tells of one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The host has this role; with the revision that it was given, if it was.
-    Bind(Role, Option<Revision>),
+    /// The host has this role.
+    Bind(Claim),
     /// It has none any longer.
     Unbind(Why),
     /// An operation there waits for its events.
@@ -274,9 +288,10 @@ impl Table {
         let mut known = before.clone();
         let mut bound = None;
         match change {
-            Change::Bind(role, told) => {
+            Change::Bind(Claim { role, revision: told, bound_at }) => {
                 let binding = known.on_or_new(host);
-                let has = binding.role.filter(|(has, _)| *has == role).map(|(_, revision)| revision);
+                let same = |has: Role| has == role && (bound_at.is_none() || bound_at == binding.bound_at);
+                let has = binding.role.filter(|(has, _)| same(*has)).map(|(_, revision)| revision);
                 // What an agent was given and what is kept here differ only if one of them has lost its disk.
                 let revision = match told.max(has) {
                     Some(revision) => revision,
@@ -284,13 +299,22 @@ impl Table {
                 };
                 self.newest = self.newest.max(revision);
                 binding.role = Some((role, revision));
-                known.unbound = None;
-                bound = (told != Some(revision)).then_some(Bound { instance, role, revision });
+                binding.bound_at = bound_at.or(has.and(binding.bound_at));
+                if role == Role::Host {
+                    known.newest_host = known.newest_host.max(revision);
+                }
+                if known.is_had() {
+                    known.unbound = None;
+                }
+                bound = (told != Some(revision)).then_some(Bound { instance, role, bound_at, revision });
             }
             Change::Unbind(why) => {
-                let had = known.on(host).is_some_and(|binding| binding.role.take().is_some());
+                let had = known.bindings.iter().any(|binding| binding.host == *host && known.has(binding));
+                if let Some(binding) = known.on(host) {
+                    (binding.role, binding.bound_at) = (None, None);
+                }
                 // A host that no longer has the instance does not know what became of it elsewhere.
-                if !known.has_role() && (had || why == Why::Deleted || known.unbound.is_none()) {
+                if !known.is_had() && (had || why == Why::Deleted || known.unbound.is_none()) {
                     known.unbound = Some((why, at));
                 }
             }
@@ -317,6 +341,7 @@ impl Table {
         {
             let mut known = self.instances.get(&instance).cloned().unwrap_or_default();
             known.unbound = None;
+            known.tidy();
             self.put(instance, known);
             touched.instances.insert(instance);
         }

@@ -119,19 +119,13 @@ impl Courier {
     }
 
     async fn turn(&mut self) -> Next {
-        let mut front = self.queue.front(self.at_once);
+        let front = self.queue.front(self.at_once);
         let now = self.post.clock().now();
-        front.retain(|kept| {
-            let fresh = self.post.expires_at(&kept.delivery) > now;
-            if !fresh {
-                let why = self.queue.tried().error.clone().unwrap_or_else(|| match &self.host {
-                    Some(_) => "its host's agent was not reachable in time".to_owned(),
-                    None => "no host had its instance in time".to_owned(),
-                });
-                self.post.end(&self.queue, kept, How::Expired, why);
-            }
-            fresh
-        });
+        let fresh = |kept: &Kept| self.post.expires_at(&kept.delivery) > now;
+        let (front, late): (Vec<_>, Vec<_>) = front.into_iter().partition(fresh);
+        if !late.is_empty() {
+            self.expire(&late).await;
+        }
         let Some(oldest) = front.first().map(|kept| self.post.expires_at(&kept.delivery)) else {
             return match self.queue.depth().0 {
                 0 => Next::Wait(None),
@@ -163,6 +157,26 @@ impl Courier {
                 tried.next = (tried.kicks == kicks).then(|| now.plus(pause));
                 Next::GoOn
             }
+        }
+    }
+
+    /// Ends what was not to be delivered in time.
+    async fn expire(&self, late: &[Kept]) {
+        if self.host.is_some() {
+            let error = self.queue.tried().error.clone();
+            let why = error.unwrap_or_else(|| "its host's agent was not reachable in time".to_owned());
+            late.iter().for_each(|kept| self.post.end(&self.queue, kept, How::Expired, why.clone()));
+            return;
+        }
+        let instances: Vec<_> = late.iter().map(|kept| kept.delivery.instance).collect();
+        // If it cannot be looked for, nothing is known of it.
+        let known = self.post.directory.look(&instances).await.unwrap_or_default();
+        for (at, kept) in late.iter().enumerate() {
+            let how = match known.get(at).and_then(|known| known.unbound) {
+                Some(_) => How::Moved,
+                None => How::Expired,
+            };
+            self.post.end(&self.queue, kept, how, "no host had its instance in time".to_owned());
         }
     }
 
@@ -208,8 +222,7 @@ impl Courier {
         if results.len() != events {
             return Err(format!("{events} events were sent, and {} answered", results.len()));
         }
-        self.take_in(here, results);
-        Ok(())
+        self.take_in(here, results)
     }
 
     async fn dispatch(&mut self, channel: Channel, here: &[Kept]) -> Result<Vec<DispatchResult>, Failed> {
@@ -232,18 +245,27 @@ impl Courier {
         Ok(answer.results)
     }
 
-    fn take_in(&self, sent: Vec<Kept>, results: Vec<DispatchResult>) {
+    fn take_in(&self, sent: Vec<Kept>, results: Vec<DispatchResult>) -> Result<(), String> {
         let mut delivered = Vec::with_capacity(sent.len());
+        let mut settled = Ok(());
         for (kept, result) in sent.into_iter().zip(results) {
-            if result.disposition() == Disposition::Rejected {
-                let why = bounded(format!("{:?}: {}", result.reason(), result.message));
-                self.post.end(&self.queue, &kept, How::Rejected, why);
-            } else {
-                debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
-                delivered.push(kept.ticket);
+            match result.disposition() {
+                Disposition::Woke | Disposition::Retained | Disposition::Duplicate => {
+                    debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
+                    delivered.push(kept.ticket);
+                }
+                Disposition::Rejected => {
+                    let why = bounded(format!("{:?}: {}", result.reason(), result.message));
+                    self.post.end(&self.queue, &kept, How::Rejected, why);
+                }
+                // What became of it nobody knows: it is sent again.
+                Disposition::Unspecified => {
+                    settled = Err(format!("its agent answered disposition {}", result.disposition));
+                }
             }
         }
         self.post.delivered(&self.queue, delivered);
+        settled
     }
 
     async fn channel(&mut self, host: &Host) -> Result<Channel, String> {

@@ -45,11 +45,11 @@ impl Service for Announcements {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 biased;
-                () = this.stopping.clone().raised() => Err(stopping()),
+                () = this.stopping.clone().raised() => Err(stopping().into()),
                 ended = this.listen(&mut requests, &answers) => ended,
             };
-            if let Err(refusal) = ended {
-                let _ = answers.send(Err(refusal.into())).await;
+            if let Err(status) = ended {
+                let _ = answers.send(Err(status)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -137,33 +137,25 @@ impl Announcements {
         &self,
         requests: &mut Streaming<AnnounceRequest>,
         answers: &mpsc::Sender<Result<AnnounceResponse, Status>>,
-    ) -> Result<(), Refusal> {
-        let Ok(Some(first)) = requests.message().await else { return Ok(()) };
+    ) -> Result<(), Status> {
+        // It may be more than a message may hold, or be cut off: its agent is told.
+        let Some(first) = requests.message().await? else { return Ok(()) };
         let Some(hello) = first.hello else {
-            return Err(Refusal::field("hello", Reason::MissingField, "is required in the first request"));
+            let text = "is required in the first request";
+            return Err(Refusal::field("hello", Reason::MissingField, text).into());
         };
-        let host = bindings::host("hello.host", &hello.host)?;
-        if hello.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-            let text = format!("is {}, it must be HOST:PORT", crate::event::Quoted(&hello.address));
-            return Err(Refusal::field("hello.address", Reason::InvalidField, &text));
-        }
-        let changes = bindings::announced("hello.bindings", &hello.bindings)?;
-        let announced = Announced {
-            host: host.clone(),
-            address: Some(hello.address.clone()),
-            whole: hello.whole,
-            changes,
-        };
-        let mut touched: BTreeSet<_> = announced.changes.iter().map(|(instance, _)| *instance).collect();
-        touched.extend(self.instances_of(&host).await?);
+        let all = announced(hello)?;
+        let host = all.host.clone();
         let (number, ended) = self.leases.open(&host, self.post.clock().now());
-        info!(%host, address = hello.address, bindings = announced.changes.len(), whole = hello.whole, "agent announced");
         let served = async {
-            let bound = self.take_in(announced, touched).await?;
+            let bound = self.whole(all).await?;
             self.post.queues.kick(&host);
             self.answer(answers, &host, first.sequence, bound).await;
-            while let Ok(Some(request)) = requests.message().await {
-                let bound = self.change(&host, &request).await?;
+            while let Some(request) = requests.message().await? {
+                let bound = match request.hello {
+                    Some(hello) => self.whole(announced(hello).and_then(|told| of(told, &host))?).await?,
+                    None => self.change(&host, &request.changes).await?,
+                };
                 self.answer(answers, &host, request.sequence, bound).await;
             }
             Ok(())
@@ -177,26 +169,35 @@ impl Announcements {
     async fn until_taken_over(
         &self,
         host: &Host,
-        served: impl Future<Output = Result<(), Refusal>>,
+        served: impl Future<Output = Result<(), Status>>,
         ended: oneshot::Receiver<()>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Status> {
         tokio::select! {
             biased;
             _ = ended => {
                 let text = format!("{host} announces itself on a newer stream, or was forgotten");
-                Err(Refusal::new(Code::Aborted, Reason::TakenOver, text))
+                Err(Refusal::new(Code::Aborted, Reason::TakenOver, text).into())
             }
             ended = served => ended,
         }
     }
 
-    async fn change(&self, host: &Host, request: &AnnounceRequest) -> Result<Vec<Bound>, Refusal> {
-        if request.changes.len() > MAX_CHANGES {
-            let text =
-                format!("has {} changes, at most {MAX_CHANGES} go in one request", request.changes.len());
+    /// An agent tells what there is.
+    async fn whole(&self, announced: Announced) -> Result<Vec<Bound>, Refusal> {
+        let Announced { host, whole, changes, address } = &announced;
+        info!(%host, address, bindings = changes.len(), whole, "agent announced");
+        let mut touched: BTreeSet<_> = changes.iter().map(|(instance, _)| *instance).collect();
+        touched.extend(self.instances_of(host).await?);
+        self.take_in(announced, touched).await
+    }
+
+    /// It tells what has changed.
+    async fn change(&self, host: &Host, changes: &[proto::BindingChange]) -> Result<Vec<Bound>, Refusal> {
+        if changes.len() > MAX_CHANGES {
+            let text = format!("has {} changes, at most {MAX_CHANGES} go in one request", changes.len());
             return Err(Refusal::field("changes", Reason::OverLimit, &text));
         }
-        let changes = bindings::changes("changes", &request.changes)?;
+        let changes = bindings::changes("changes", changes)?;
         let touched = changes.iter().map(|(instance, _)| *instance).collect();
         self.take_in(Announced { host: host.clone(), address: None, whole: false, changes }, touched).await
     }
@@ -231,6 +232,7 @@ impl Announcements {
             role: bindings::to_role(bound.role).into(),
             revision: bound.revision.0,
             host: host.to_string(),
+            bound_at: bound.bound_at.map(convert::timestamp),
         });
         // An agent that has gone announces itself again.
         let _ = answers.send(Ok(AnnounceResponse { sequence, bindings: bindings.collect() })).await;
@@ -255,6 +257,28 @@ impl Announcements {
             });
         }
         Ok(told)
+    }
+}
+
+/// What an agent tells of its host.
+fn announced(hello: proto::Hello) -> Result<Announced, Refusal> {
+    let host = bindings::host("hello.host", &hello.host)?;
+    if hello.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        let text = format!("is {}, it must be HOST:PORT", crate::event::Quoted(&hello.address));
+        return Err(Refusal::field("hello.address", Reason::InvalidField, &text));
+    }
+    let changes = bindings::announced("hello.bindings", &hello.bindings)?;
+    Ok(Announced { host, address: Some(hello.address), whole: hello.whole, changes })
+}
+
+/// The same, if it is of this host.
+fn of(announced: Announced, host: &Host) -> Result<Announced, Refusal> {
+    match announced.host == *host {
+        true => Ok(announced),
+        false => {
+            let text = format!("is {}, and this stream is {host}'s", announced.host);
+            Err(Refusal::field("hello.host", Reason::InvalidField, &text))
+        }
     }
 }
 

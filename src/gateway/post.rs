@@ -13,7 +13,7 @@ use super::ends::{Ended, Ends, How};
 use super::outbox::{Delivery, KeepError, Kept, Outbox, Ticket};
 use super::queues::{Queue, Queues, Route};
 use crate::clock::{Clock, Time};
-use crate::directory::{Directory, DirectoryError, Host};
+use crate::directory::{Directory, DirectoryError, Host, Why};
 use crate::event::{EventId, InstanceId};
 use crate::net::flag::Flag;
 
@@ -25,7 +25,7 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 pub struct Ages {
     /// How long an event is kept for its hosts.
     pub max: Duration,
-    /// How long it is kept for an instance that nobody knows.
+    /// How long it is kept for an instance that nobody knows, or that has left its host and come to no other yet.
     pub parked: Duration,
 }
 
@@ -79,13 +79,16 @@ impl Post {
         let known = self.directory.look(&instances).await?;
         let routes: Vec<_> = instances.into_iter().zip(known.iter().map(Route::of)).collect();
         let (routing, queues) = self.queues.route(&routes);
-        let mut routed = Routed::default();
-        for ((instance, route), queues) in routes.iter().zip(&queues) {
+        let (mut routed, now) = (Routed::default(), self.clock().now());
+        for (((instance, route), queues), known) in routes.iter().zip(&queues).zip(&known) {
+            // Where it goes to has yet to say so.
+            let moving = matches!(known.unbound, Some((Why::Moved, _)));
             let kept = queues
                 .iter()
                 .flat_map(|queue| queue.of(*instance).into_iter().map(move |kept| (queue, kept)));
             for (_, copies) in by_event(kept) {
-                routed.route(&copies, route);
+                let young = |kept: &Kept| self.parked_until(&kept.delivery) > now;
+                routed.route(&copies, route, moving && copies.iter().any(|(_, kept)| young(kept)));
             }
         }
         let gone: Vec<_> = routed.gone.iter().map(|(_, kept)| kept.ticket).collect();
@@ -162,8 +165,15 @@ impl Post {
 
     /// How long a delivery may yet be tried.
     pub(super) fn expires_at(&self, delivery: &Delivery) -> Time {
-        let age = if delivery.host.is_some() { self.ages.max } else { self.ages.parked.min(self.ages.max) };
-        delivery.kept_at.plus(age)
+        match delivery.host {
+            Some(_) => delivery.kept_at.plus(self.ages.max),
+            None => self.parked_until(delivery),
+        }
+    }
+
+    /// How long a delivery may wait for a host that has its instance.
+    fn parked_until(&self, delivery: &Delivery) -> Time {
+        delivery.kept_at.plus(self.ages.parked.min(self.ages.max))
     }
 }
 
@@ -199,18 +209,25 @@ struct Routed<'a> {
 impl<'a> Routed<'a> {
     /// Routes the deliveries of one event. A host that has had it already knows it by its id: what is sent once too
     /// often does no harm.
-    fn route(&mut self, copies: &[(&'a Queue, Kept)], route: &Route) {
+    ///
+    /// `parks`: where no host has the instance, one may soon, and the event waits for that.
+    fn route(&mut self, copies: &[(&'a Queue, Kept)], route: &Route, parks: bool) {
         let Some((_, one)) = copies.first() else { return };
         let hosts = route.hosts(one.delivery.starts_work);
         let waits_for =
             |host: &Host| copies.iter().any(|(_, kept)| kept.delivery.host.as_ref() == Some(host));
         let missing: Vec<_> = hosts.iter().filter(|host| !waits_for(host)).collect();
         self.anew.extend(to_each(&one.delivery, &missing));
+        let parks = parks && hosts.is_empty();
+        if parks && copies.iter().all(|(_, kept)| kept.delivery.host.is_some()) {
+            self.anew.push(Delivery { host: None, ..Delivery::clone(&one.delivery) });
+        }
         for (queue, kept) in copies {
             match &kept.delivery.host {
                 Some(host) if hosts.contains(host) => {}
-                Some(_) if hosts.is_empty() => self.nowhere.push((queue, kept.clone())),
+                Some(_) if hosts.is_empty() && !parks => self.nowhere.push((queue, kept.clone())),
                 None if hosts.is_empty() => {}
+                // Another is made instead.
                 _ => self.gone.push((queue, kept.clone())),
             }
         }
@@ -230,7 +247,7 @@ mod tests {
     use crate::event::Status;
 
     /// What becomes of an event that waits for these hosts when its instance is on those.
-    fn routed(waits_for: &[&str], now: &[&str]) -> (Vec<String>, usize, usize) {
+    fn routed(waits_for: &[&str], now: &[&str], parks: bool) -> (Vec<String>, usize, usize) {
         let queue = Queue::default();
         let id = EventId::random();
         let instance = InstanceId::random();
@@ -254,27 +271,37 @@ mod tests {
         let binding = |host: &&str| Binding {
             host: host.parse().expect("a host"),
             role: Some((Role::MigrationSource, Revision(1))),
+            bound_at: None,
             waiting: false,
         };
-        let known = Known { bindings: now.iter().map(binding).collect(), unbound: None };
+        let known = Known { bindings: now.iter().map(binding).collect(), ..Known::default() };
         let mut routed = Routed::default();
-        routed.route(&copies, &Route::of(&known));
-        let hosts = routed.anew.iter().map(|to| to.host.as_ref().expect("a host").to_string());
+        routed.route(&copies, &Route::of(&known), parks);
+        let hosts = routed.anew.iter().map(|to| to.host.as_ref().map_or("", Host::as_str).to_owned());
         (hosts.collect(), routed.gone.len(), routed.nowhere.len())
     }
 
     #[test]
     fn an_event_goes_to_whoever_has_its_instance_and_no_longer_where_it_has_left() {
-        assert_eq!(routed(&["a"], &["a"]), (vec![], 0, 0));
-        assert_eq!(routed(&["a"], &["a", "b"]), (vec!["b".to_owned()], 0, 0));
-        assert_eq!(routed(&["a"], &["b", "c"]), (vec!["b".to_owned(), "c".to_owned()], 1, 0));
-        assert_eq!(routed(&["a", "b"], &["b"]), (vec![], 1, 0));
-        assert_eq!(routed(&["a", "b"], &[]), (vec![], 0, 2));
+        for parks in [false, true] {
+            assert_eq!(routed(&["a"], &["a"], parks), (vec![], 0, 0));
+            assert_eq!(routed(&["a"], &["a", "b"], parks), (vec!["b".to_owned()], 0, 0));
+            assert_eq!(routed(&["a"], &["b", "c"], parks), (vec!["b".to_owned(), "c".to_owned()], 1, 0));
+            assert_eq!(routed(&["a", "b"], &["b"], parks), (vec![], 1, 0));
+        }
+        assert_eq!(routed(&["a", "b"], &[], false), (vec![], 0, 2));
     }
 
     #[test]
     fn an_event_for_an_instance_that_nobody_knows_stays_until_somebody_does() {
-        assert_eq!(routed(&[""], &[]), (vec![], 0, 0));
-        assert_eq!(routed(&[""], &["b"]), (vec!["b".to_owned()], 1, 0));
+        for parks in [false, true] {
+            assert_eq!(routed(&[""], &[], parks), (vec![], 0, 0));
+            assert_eq!(routed(&[""], &["b"], parks), (vec!["b".to_owned()], 1, 0));
+        }
+    }
+
+    #[test]
+    fn an_event_for_an_instance_on_its_way_waits_once_until_it_has_come() {
+        assert_eq!(routed(&["a", "b"], &[], true), (vec![String::new()], 2, 0));
     }
 }

@@ -12,11 +12,13 @@ use super::queues::Queues;
 use super::rest::{Arrived, Front, Purpose};
 use crate::clock::{Clock, Time};
 use crate::directory::embedded::{Bounds, Embedded, Hands as DirectoryHands};
-use crate::directory::{Announced, Change, Host, Role};
+use crate::directory::{Announced, Change, Claim, Host, Role, Why};
 use crate::event::{InstanceId, Status};
 use crate::journal::disk::faulty::FaultyDisk;
 use crate::journal::recovery::Hands;
 use crate::net::flag::Flag;
+
+const HOST: Change = Change::Bind(Claim { role: Role::Host, revision: None, bound_at: None });
 
 struct ToQueues(Queues);
 
@@ -89,12 +91,12 @@ async fn settled(post: &Post, wanted: &[&str]) {
 async fn an_event_goes_where_its_instance_moves_while_it_is_being_kept() {
     for earlier in [0, 1] {
         let (post, instance) = (post(), InstanceId::random());
-        tell(&post, "a", instance, Change::Bind(Role::Host, None)).await;
+        tell(&post, "a", instance, HOST).await;
         let keeper = Keeper::new(Arc::clone(&post), Unknown::NotFound, Duration::from_secs(5));
         for _ in 0..earlier {
             assert_eq!(keeper.take(starts_work(instance)).await.expect("kept"), [200]);
         }
-        meanwhile(&keeper, instance, tell(&post, "b", instance, Change::Bind(Role::Host, None))).await;
+        meanwhile(&keeper, instance, tell(&post, "b", instance, HOST)).await;
         settled(&post, &vec!["b"; 1 + earlier]).await;
     }
 }
@@ -102,10 +104,10 @@ async fn an_event_goes_where_its_instance_moves_while_it_is_being_kept() {
 #[tokio::test(start_paused = true)]
 async fn an_event_goes_where_a_later_request_found_its_instance() {
     let (post, instance) = (post(), InstanceId::random());
-    tell(&post, "a", instance, Change::Bind(Role::Host, None)).await;
+    tell(&post, "a", instance, HOST).await;
     let keeper = Keeper::new(Arc::clone(&post), Unknown::NotFound, Duration::from_secs(5));
     let later = async {
-        tell(&post, "b", instance, Change::Bind(Role::Host, None)).await;
+        tell(&post, "b", instance, HOST).await;
         assert_eq!(keeper.take(starts_work(instance)).await.expect("kept"), [200]);
     };
     meanwhile(&keeper, instance, later).await;
@@ -116,8 +118,46 @@ async fn an_event_goes_where_a_later_request_found_its_instance() {
 async fn a_parked_event_goes_where_its_instance_is_bound_while_it_is_being_kept() {
     let (post, instance) = (post(), InstanceId::random());
     let keeper = Keeper::new(Arc::clone(&post), Unknown::Park, Duration::from_secs(5));
-    meanwhile(&keeper, instance, tell(&post, "b", instance, Change::Bind(Role::Host, None))).await;
+    meanwhile(&keeper, instance, tell(&post, "b", instance, HOST)).await;
     settled(&post, &["b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_instance_has_left_its_host_waits_for_the_next_one() {
+    let (post, instance) = (post(), InstanceId::random());
+    let keeper = Keeper::new(Arc::clone(&post), Unknown::NotFound, Duration::from_secs(5));
+    tell(&post, "a", instance, HOST).await;
+    assert_eq!(keeper.take(starts_work(instance)).await.expect("kept"), [200]);
+    tell(&post, "a", instance, Change::Unbind(Why::Moved)).await;
+    settled(&post, &[""]).await;
+    tell(&post, "b", instance, HOST).await;
+    settled(&post, &["b"]).await;
+    // It is on no host, and nobody knows whether it will be.
+    tell(&post, "b", instance, Change::Unbind(Why::Offloaded)).await;
+    settled(&post, &[]).await;
+    assert_eq!(post.ends.counts().moved, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_event_whose_instance_has_left_its_host_ends() {
+    let (post, instance) = (post(), InstanceId::random());
+    let keeper = Keeper::new(Arc::clone(&post), Unknown::NotFound, Duration::from_secs(5));
+    tell(&post, "a", instance, HOST).await;
+    assert_eq!(keeper.take(starts_work(instance)).await.expect("kept"), [200]);
+    tokio::time::advance(post.ages.parked).await;
+    tell(&post, "a", instance, Change::Unbind(Why::Moved)).await;
+    settled(&post, &[]).await;
+    assert_eq!(post.ends.counts().moved, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_instance_is_only_waited_for_says_nothing_of_where_it_is() {
+    for (unknown, code) in [(Unknown::NotFound, 404), (Unknown::Unprocessable, 422), (Unknown::Park, 200)] {
+        let (post, instance) = (post(), InstanceId::random());
+        let keeper = Keeper::new(Arc::clone(&post), unknown, Duration::from_secs(5));
+        tell(&post, "a", instance, Change::Wait).await;
+        assert_eq!(keeper.take(starts_work(instance)).await.expect("answered"), [code]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +166,7 @@ async fn nothing_is_left_of_a_request_whose_caller_has_gone() {
     let keeper = Keeper::new(Arc::clone(&post), Unknown::NotFound, Duration::from_secs(5));
     assert_eq!(keeper.take(starts_work(instance)).await.expect("answered"), [404]);
     assert!(!post.queues.has(instance));
-    tell(&post, "a", instance, Change::Bind(Role::Host, None)).await;
+    tell(&post, "a", instance, HOST).await;
     let gone = tokio::time::timeout(Duration::from_millis(1), keeper.take(starts_work(instance))).await;
     assert!(gone.is_err(), "it takes 50 ms");
     settled(&post, &["a"]).await;

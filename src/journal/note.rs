@@ -12,7 +12,7 @@ use super::record::Damaged;
 #[derive(Clone, PartialEq, Message)]
 pub struct Note {
     /// What it tells. `None`: something that a newer agent wrote.
-    #[prost(oneof = "What", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "What", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub what: Option<What>,
 }
 
@@ -38,6 +38,9 @@ pub enum What {
     /// What this host is to an instance. The newest of an instance counts.
     #[prost(message, tag = "6")]
     Binding(BindingNote),
+    /// A driver has told all that this host has.
+    #[prost(message, tag = "7")]
+    BindingsWhole(()),
 }
 
 /// What this host is to an instance.
@@ -55,6 +58,9 @@ pub struct BindingNote {
     /// Until when an operation waits for its events; 0: none does.
     #[prost(uint64, tag = "4")]
     pub waiting_until: u64,
+    /// When its driver bound it; `None`: it told it among all that there is.
+    #[prost(uint64, optional, tag = "5")]
+    pub bound_at: Option<u64>,
 }
 
 /// How a consumer stands.

@@ -278,9 +278,7 @@ impl<S> Thread<S> {
     }
 
     fn note(&mut self, now: Time, what: What) {
-        if let What::Binding(note) = &what {
-            self.bindings.take(note);
-        }
+        self.bindings.take(&what);
         // Where nothing can be written for long, what nobody waits for is given up.
         if self.notes.len() < MAX_NOTES {
             Note::put(what, &mut self.notes);

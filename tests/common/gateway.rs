@@ -19,8 +19,8 @@ use wakeful::proto::outbox_client::OutboxClient;
 use wakeful::proto::role::Code as Role;
 use wakeful::proto::unbound::Why;
 use wakeful::proto::{
-    BindRequest, Event, ListEventsRequest, ListOutboxRequest, ListOutboxResponse, LookupRequest,
-    LookupResponse, UnbindRequest,
+    BindRequest, Binding, Event, ForgetHostRequest, ListEventsRequest, ListOutboxRequest, ListOutboxResponse,
+    LookupRequest, LookupResponse, ReplaceRequest, ReplaceResponse, UnbindRequest,
 };
 
 use super::process::Process;
@@ -112,6 +112,12 @@ impl Gateway {
         soon("the look-up", client.lookup(request)).await.expect("the look-up").into_inner()
     }
 
+    pub(crate) async fn forget(&self, host: &str) {
+        let mut client = DirectoryClient::new(self.channel());
+        let request = ForgetHostRequest { host: host.to_owned() };
+        soon("the host is forgotten", client.forget_host(request)).await.expect("the host is forgotten");
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -171,6 +177,18 @@ impl Agent {
         let request = UnbindRequest { instance_uuid: instance.to_owned(), why: why.into() };
         let unbound = soon("the unbinding", client.unbind(request)).await.expect("the unbinding");
         assert_eq!(unbound.into_inner().routable, Some(true));
+    }
+
+    /// Its driver tells that these, and no others, are on its host.
+    pub(crate) async fn replace(&self, instances: &[&str]) -> ReplaceResponse {
+        let mut client = BindingsClient::new(self.unix());
+        let binding = |instance: &&str| Binding {
+            instance_uuid: (*instance).to_owned(),
+            role: Role::Host.into(),
+            ..Binding::default()
+        };
+        let request = ReplaceRequest { bindings: instances.iter().map(binding).collect() };
+        soon("the bindings", client.replace(request)).await.expect("the bindings").into_inner()
     }
 
     /// Every event of its log.

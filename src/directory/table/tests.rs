@@ -23,7 +23,25 @@ fn hosts(table: &Table, n: u128, starts_work: bool) -> Vec<String> {
     known.hosts_for(starts_work).map(ToString::to_string).collect()
 }
 
-const HOST: Change = Change::Bind(Role::Host, None);
+const HOST: Change = as_told(Role::Host);
+
+/// What a driver tells among all that there is.
+const fn as_told(role: Role) -> Change {
+    Change::Bind(Claim { role, revision: None, bound_at: None })
+}
+
+/// What it binds at a moment.
+fn bound_at(role: Role, at: u64) -> Change {
+    Change::Bind(Claim { role, revision: None, bound_at: Some(Time::from_nanos(at)) })
+}
+
+fn again(role: Role, revision: u64) -> Change {
+    Change::Bind(Claim { role, revision: Some(Revision(revision)), bound_at: None })
+}
+
+fn why(table: &Table, n: u128) -> Option<Why> {
+    table.get(instance(n)).and_then(|known| known.unbound).map(|(why, _)| why)
+}
 
 #[test]
 fn the_newest_host_is_the_host_and_older_ones_are_stale() {
@@ -33,19 +51,58 @@ fn the_newest_host_is_the_host_and_older_ones_are_stale() {
     assert_eq!(hosts(&table, 1, true), ["b"]);
     assert_eq!(hosts(&table, 1, false), ["a", "b"]);
     // What it was given it announces again, and stays stale.
-    let again = Change::Bind(Role::Host, Some(Revision(1)));
-    assert_eq!(tell(&mut table, 0, "a", true, &[(1, again)]), []);
+    assert_eq!(tell(&mut table, 0, "a", true, &[(1, again(Role::Host, 1))]), []);
     assert_eq!(hosts(&table, 1, true), ["b"]);
-    // Once the newer one has gone, it is nobody's: the older one is the host again.
-    tell(&mut table, 0, "b", false, &[(1, Change::Unbind(Why::Moved))]);
+}
+
+#[test]
+fn a_stale_host_is_no_host_again_when_the_newer_one_has_let_go_unless_its_driver_binds_it_anew() {
+    for (left, ends_waits) in [(Why::Moved, &["a"][..]), (Why::Offloaded, &["a"]), (Why::Deleted, &[])] {
+        let mut table = table();
+        tell(&mut table, 0, "a", false, &[(1, HOST)]);
+        tell(&mut table, 0, "b", false, &[(1, HOST)]);
+        tell(&mut table, 0, "b", false, &[(1, Change::Unbind(left))]);
+        for _ in 0..2 {
+            assert_eq!(hosts(&table, 1, true), [""; 0]);
+            assert_eq!(hosts(&table, 1, false), ends_waits);
+            assert_eq!(why(&table, 1), Some(left));
+            // Whatever it was given before, or has lost: it knows of nothing newer.
+            tell(&mut table, 0, "a", true, &[(1, again(Role::Host, 1))]);
+            tell(&mut table, 0, "a", true, &[(1, HOST)]);
+        }
+        tell(&mut table, 0, "a", false, &[(1, bound_at(Role::Host, 9))]);
+        assert_eq!((hosts(&table, 1, true), why(&table, 1)), (vec!["a".to_owned()], None));
+    }
+}
+
+#[test]
+fn a_stale_host_does_not_say_what_became_of_the_instance() {
+    let mut table = table();
+    tell(&mut table, 0, "a", false, &[(1, HOST)]);
+    tell(&mut table, 0, "b", false, &[(1, HOST)]);
+    tell(&mut table, 0, "b", false, &[(1, Change::Unbind(Why::Offloaded))]);
+    tell(&mut table, 0, "a", false, &[(1, Change::Unbind(Why::Moved))]);
+    assert_eq!(why(&table, 1), Some(Why::Offloaded));
+}
+
+#[test]
+fn an_instance_that_went_and_came_back_unseen_is_bound_anew() {
+    let mut table = table();
+    let first = bound_at(Role::Host, 1);
+    tell(&mut table, 0, "a", false, &[(1, first)]);
+    tell(&mut table, 0, "b", false, &[(1, bound_at(Role::Host, 2))]);
+    // The same binding, whose revision its agent never heard of.
+    assert_eq!(tell(&mut table, 0, "a", false, &[(1, first)])[0].revision, Revision(1));
+    assert_eq!(hosts(&table, 1, true), ["b"]);
+    assert_eq!(tell(&mut table, 0, "a", false, &[(1, bound_at(Role::Host, 3))])[0].revision, Revision(3));
     assert_eq!(hosts(&table, 1, true), ["a"]);
 }
 
 #[test]
 fn a_migrating_instance_has_its_events_sent_to_both_hosts() {
     let mut table = table();
-    tell(&mut table, 0, "a", false, &[(1, Change::Bind(Role::MigrationSource, None))]);
-    tell(&mut table, 0, "b", false, &[(1, Change::Bind(Role::MigrationDestination, None))]);
+    tell(&mut table, 0, "a", false, &[(1, as_told(Role::MigrationSource))]);
+    tell(&mut table, 0, "b", false, &[(1, as_told(Role::MigrationDestination))]);
     assert_eq!(hosts(&table, 1, true), ["a", "b"]);
     assert!(table.get(instance(1)).is_some_and(Known::is_migrating));
     tell(&mut table, 0, "b", false, &[(1, HOST)]);
@@ -79,16 +136,25 @@ fn what_the_whole_omits_is_unbound_as_moved() {
 }
 
 #[test]
+fn an_agent_that_announces_itself_tells_all_its_waits_if_not_all_its_roles() {
+    let mut table = table();
+    tell(&mut table, 0, "a", true, &[(1, HOST), (2, HOST), (2, Change::Wait), (3, Change::Wait)]);
+    tell(&mut table, 5, "a", false, &[(3, Change::Wait)]);
+    assert_eq!(hosts(&table, 1, true), ["a"]);
+    assert_eq!(table.get(instance(2)).map(|known| known.bindings[0].waiting), Some(false));
+    assert_eq!(table.get(instance(3)).map(|known| known.bindings[0].waiting), Some(true));
+}
+
+#[test]
 fn a_role_that_is_told_again_keeps_its_revision_and_another_role_gets_a_new_one() {
     let mut table = table();
     tell(&mut table, 0, "a", false, &[(1, HOST)]);
     assert_eq!(tell(&mut table, 0, "a", false, &[(1, HOST)])[0].revision, Revision(1));
-    let source = Change::Bind(Role::MigrationSource, None);
+    let source = as_told(Role::MigrationSource);
     assert_eq!(tell(&mut table, 0, "a", false, &[(1, source)])[0].revision, Revision(2));
     // A directory that has lost its disk takes the agent's word.
     let mut other = Table::new(Duration::from_secs(1), 1);
-    let told = Change::Bind(Role::Host, Some(Revision(40)));
-    assert_eq!(tell(&mut other, 0, "a", true, &[(1, told)]), []);
+    assert_eq!(tell(&mut other, 0, "a", true, &[(1, again(Role::Host, 40))]), []);
     assert_eq!(tell(&mut other, 0, "b", true, &[(1, HOST)])[0].revision, Revision(41));
 }
 
@@ -113,10 +179,9 @@ fn a_host_that_never_had_the_instance_does_not_say_what_became_of_it() {
     tell(&mut table, 0, "a", false, &[(1, HOST)]);
     tell(&mut table, 1, "a", false, &[(1, Change::Unbind(Why::Offloaded))]);
     tell(&mut table, 2, "b", false, &[(1, Change::Unbind(Why::Moved))]);
-    let why = |table: &Table| table.get(instance(1)).and_then(|known| known.unbound).map(|(why, _)| why);
-    assert_eq!(why(&table), Some(Why::Offloaded));
+    assert_eq!(why(&table, 1), Some(Why::Offloaded));
     tell(&mut table, 3, "b", false, &[(1, Change::Unbind(Why::Deleted))]);
-    assert_eq!(why(&table), Some(Why::Deleted));
+    assert_eq!(why(&table, 1), Some(Why::Deleted));
 }
 
 #[test]

@@ -113,6 +113,35 @@ async fn past_its_limit_it_refuses_until_something_has_ended() {
 }
 
 #[tokio::test]
+async fn what_has_to_go_elsewhere_goes_also_where_there_is_no_room() {
+    let disk = FaultyDisk::default();
+    let (outbox, _, told) = open(&disk);
+    while outbox.keep(vec![to("a", 1)], ()).await.is_ok() {}
+    let first = told.take().expect("told").ticket;
+    outbox.reroute(vec![to("b", 2)], vec![first]).await.expect("kept");
+    let newest = std::iter::from_fn(|| told.take()).last().expect("told");
+    assert_eq!(newest.delivery.host.as_ref().map(Host::as_str), Some("b"));
+}
+
+#[tokio::test]
+async fn how_much_there_is_is_known_from_the_start() {
+    let disk = FaultyDisk::default();
+    let (outbox, ..) = open(&disk);
+    outbox.keep(vec![to("a", 1), to("a", 2)], ()).await.expect("kept");
+    let read = |outbox: &Outbox| {
+        let Gauges { bytes, deliveries, log_bytes } = outbox.gauges();
+        [bytes, deliveries, log_bytes].map(|gauge| gauge.load(Ordering::Relaxed))
+    };
+    outbox.flush().await;
+    let [bytes, deliveries, _] = read(&outbox);
+    disk.crash(|| false);
+    let (outbox, ..) = open(&disk);
+    let [again, still, log_bytes] = read(&outbox);
+    assert_eq!((again, still), (bytes, deliveries));
+    assert!(deliveries == 2 && log_bytes >= bytes, "{deliveries} deliveries, {log_bytes} bytes of log");
+}
+
+#[tokio::test]
 async fn what_could_not_be_written_was_not_kept_and_ends_nothing() {
     let disk = FaultyDisk::default();
     let (outbox, _, told) = open(&disk);

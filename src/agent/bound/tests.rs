@@ -1,0 +1,117 @@
+use super::*;
+
+fn at(seconds: u64) -> Time {
+    Time::from_nanos(seconds * 1_000_000_000)
+}
+
+fn bound() -> Bound {
+    Bound::new(&["127.0.0.1:1".to_owned()], &KeptBindings::default())
+}
+
+fn bind(bound: &Bound, instance: InstanceId, role: Role) -> Changed {
+    bound.bind(at(1), instance, role, 10).expect("room for it")
+}
+
+/// What the next process has of it, by what was kept.
+fn kept(bound: &Bound, changes: Vec<Changed>) -> Bound {
+    let mut kept = KeptBindings::default();
+    changes.iter().flat_map(|changed| &changed.notes).for_each(|note| kept.take(note));
+    let mut snapshot = KeptBindings::default();
+    kept.notes().for_each(|note| snapshot.take(&note));
+    Bound::new(&[bound.gateways[0].address.clone()], &snapshot)
+}
+
+fn held(bound: &Bound) -> BTreeMap<InstanceId, Held> {
+    bound.whole().held.into_iter().collect()
+}
+
+#[test]
+fn what_was_told_is_there_after_a_restart() {
+    let [one, two, three] = [(); 3].map(|()| InstanceId::random());
+    let bound = bound();
+    let changes = vec![
+        bind(&bound, one, Role::MigrationSource),
+        bound.wait(two, WaitId::random(), at(20)),
+        bound.wait(three, WaitId::random(), at(5)),
+        bind(&bound, two, Role::Host),
+        bound.unbind(two, Why::Deleted),
+    ];
+    let again = kept(&bound, changes);
+    let claim = Claim { role: Role::MigrationSource, revision: None, bound_at: Some(at(1)) };
+    assert_eq!(held(&again)[&one].role, Some(claim));
+    assert_eq!(held(&again)[&two], Held { role: None, waiting: Waiting::left(at(20)) });
+    assert_eq!(held(&again).len(), 3);
+    // What ran out while nobody looked is over, and is no longer kept.
+    let changed = again.expire(at(10));
+    assert_eq!(changed.notes.len(), 1);
+    assert_eq!(held(&again).len(), 2);
+    assert_eq!(again.expire(at(20)).notes.len(), 1);
+    assert!(!again.is_waiting());
+}
+
+#[test]
+fn that_a_driver_has_told_all_is_there_after_a_restart() {
+    let (one, bound) = (InstanceId::random(), bound());
+    let some = bind(&bound, one, Role::Host);
+    assert!(!kept(&bound, vec![some]).is_whole(), "a Bind tells of one instance alone");
+    let version = bound.whole().version;
+    let (all, ..) = bound.replace(&BTreeMap::from([(one, Role::Host)]));
+    assert!(all.version > version, "a gateway has to be told");
+    assert!(kept(&bound, vec![all]).is_whole());
+}
+
+#[test]
+fn a_gateway_is_told_what_has_changed_and_why() {
+    let (one, two) = (InstanceId::random(), InstanceId::random());
+    let bound = bound();
+    bind(&bound, one, Role::Host);
+    let version = bound.unbind(one, Why::Deleted).version;
+    let (told, of) = bound.untold(0, 10);
+    assert_eq!(
+        (told.as_slice(), of),
+        (&[Told { instance: one, held: Held::default(), why: Some(Why::Deleted) }][..], version)
+    );
+    bound.put_back(0, told);
+    bind(&bound, two, Role::Host);
+    assert_eq!(bound.untold(0, 1).1, 0);
+    assert_eq!(bound.untold(0, 1).0.len(), 1);
+    assert_eq!(bound.untold(0, 1).0, []);
+}
+
+#[test]
+fn replace_leaves_waits_alone_and_unbinds_what_it_omits() {
+    let (one, two) = (InstanceId::random(), InstanceId::random());
+    let bound = bound();
+    bind(&bound, one, Role::Host);
+    bound.wait(one, WaitId::random(), at(20));
+    let (_, new, gone) = bound.replace(&BTreeMap::from([(two, Role::Host)]));
+    assert_eq!((new, gone), (1, 1));
+    let held = held(&bound);
+    assert!(held[&one].role.is_none() && held[&one].waiting.any());
+    assert_eq!(bound.replace(&BTreeMap::from([(two, Role::Host)])).1, 0);
+}
+
+#[test]
+fn a_bind_is_another_binding_each_time_and_a_revision_is_of_one() {
+    let (one, bound) = (InstanceId::random(), bound());
+    bind(&bound, one, Role::Host);
+    let first = held(&bound)[&one].role.expect("a role");
+    bound.bind(at(2), one, Role::Host, 10).expect("room for it");
+    let given = Claim { revision: Some(Revision(1)), ..first };
+    assert_eq!(bound.revised(&[(one, given)]), []);
+    let given = Claim { revision: Some(Revision(2)), bound_at: Some(at(2)), ..first };
+    assert_eq!(bound.revised(&[(one, given)]).len(), 1);
+    assert_eq!(held(&bound)[&one].role, Some(given));
+}
+
+#[test]
+fn there_are_no_more_roles_than_there_may_be() {
+    let [one, two] = [(); 2].map(|()| InstanceId::random());
+    let bound = bound();
+    assert!(bound.bind(at(1), one, Role::Host, 1).is_some());
+    assert!(bound.bind(at(1), two, Role::Host, 1).is_none());
+    assert!(bound.bind(at(1), one, Role::MigrationSource, 1).is_some());
+    assert!(!held(&bound).contains_key(&two));
+    bound.unbind(one, Why::Moved);
+    assert!(bound.bind(at(1), two, Role::Host, 1).is_some());
+}
