@@ -149,7 +149,7 @@ impl Embedded {
 
 #[tonic::async_trait]
 impl Directory for Embedded {
-    async fn look(&self, instances: &[InstanceId]) -> Result<Vec<Known>, DirectoryError> {
+    async fn look(&self, instances: &[InstanceId]) -> Result<Vec<Arc<Known>>, DirectoryError> {
         let known = |table: &Table| {
             let known = instances.iter().map(|instance| table.get(*instance).cloned().unwrap_or_default());
             known.collect()
@@ -164,7 +164,7 @@ impl Directory for Embedded {
     async fn list(&self, after: Option<InstanceId>, most: usize) -> Result<Vec<Entry>, DirectoryError> {
         let entries = |table: &Table| {
             let bound = table.bound_after(after).take(most);
-            bound.map(|(instance, known)| (instance, known.clone())).collect()
+            bound.map(|(instance, known)| (instance, Arc::clone(known))).collect()
         };
         Ok(self.with(entries))
     }

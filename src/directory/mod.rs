@@ -100,13 +100,13 @@ pub enum DirectoryError {
 }
 
 /// An instance with what is known of it.
-pub type Entry = (InstanceId, Known);
+pub type Entry = (InstanceId, Arc<Known>);
 
 /// Which instance is on which host. What it is told is durable once it has answered.
 #[tonic::async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// What is known of instances, in the order asked.
-    async fn look(&self, instances: &[InstanceId]) -> Result<Vec<Known>, DirectoryError>;
+    async fn look(&self, instances: &[InstanceId]) -> Result<Vec<Arc<Known>>, DirectoryError>;
 
     /// A host's agent tells what it has, with the moment that it is. Gives the revisions that its bindings have,
     /// where those are other than what was announced.

@@ -7,6 +7,7 @@
 //! newer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Bound, Claim, Host, Revision, Role, Why};
@@ -131,7 +132,7 @@ pub struct Announced {
 /// All bindings.
 #[derive(Debug)]
 pub struct Table {
-    instances: BTreeMap<InstanceId, Known>,
+    instances: BTreeMap<InstanceId, Arc<Known>>,
     by_host: HashMap<Host, BTreeSet<InstanceId>>,
     addresses: BTreeMap<Host, String>,
     /// Instances that are on no host, by when they were unbound.
@@ -165,12 +166,12 @@ impl Table {
     }
 
     /// What is known of an instance.
-    pub fn get(&self, instance: InstanceId) -> Option<&Known> {
+    pub fn get(&self, instance: InstanceId) -> Option<&Arc<Known>> {
         self.instances.get(&instance)
     }
 
     /// Bound instances after `after`, in order.
-    pub fn bound_after(&self, after: Option<InstanceId>) -> impl Iterator<Item = (InstanceId, &Known)> {
+    pub fn bound_after(&self, after: Option<InstanceId>) -> impl Iterator<Item = (InstanceId, &Arc<Known>)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         let bound = self.instances.range((from, Unbounded)).filter(|(_, known)| known.is_bound());
@@ -285,7 +286,7 @@ impl Table {
         touched: &mut Touched,
     ) -> Option<Bound> {
         let before = self.instances.get(&instance).cloned().unwrap_or_default();
-        let mut known = before.clone();
+        let mut known = Known::clone(&before);
         let mut bound = None;
         match change {
             Change::Bind(Claim { role, revision: told, bound_at }) => {
@@ -326,7 +327,7 @@ impl Table {
             }
         }
         known.tidy();
-        if known != before {
+        if known != *before {
             touched.instances.insert(instance);
             self.put(instance, known);
         }
@@ -339,7 +340,7 @@ impl Table {
         while let Some((at, instance)) = self.unbound.first().copied()
             && (at < horizon || self.unbound.len() > self.max_unbound)
         {
-            let mut known = self.instances.get(&instance).cloned().unwrap_or_default();
+            let mut known = self.get(instance).map(|known| Known::clone(known)).unwrap_or_default();
             known.unbound = None;
             known.tidy();
             self.put(instance, known);
@@ -367,7 +368,7 @@ impl Table {
             self.unbound.insert((at, instance));
         }
         if known != Known::default() {
-            self.instances.insert(instance, known);
+            self.instances.insert(instance, Arc::new(known));
         }
     }
 }

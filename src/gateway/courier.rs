@@ -251,7 +251,7 @@ impl Courier {
         for (kept, result) in sent.into_iter().zip(results) {
             match result.disposition() {
                 Disposition::Woke | Disposition::Retained | Disposition::Duplicate => {
-                    debug!(host = ?self.host, tag = kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
+                    debug!(host = ?self.host, tag = &*kept.delivery.tag, event_id = %kept.delivery.id, position = result.position, ticket = kept.ticket.0, "delivered");
                     delivered.push(kept.ticket);
                 }
                 Disposition::Rejected => {
@@ -331,8 +331,8 @@ fn event(kept: &Kept, now: Time) -> proto::Event {
     proto::Event {
         event_id: delivery.id.to_string(),
         instance_uuid: delivery.instance.to_string(),
-        name: delivery.name.clone(),
-        tag: delivery.tag.clone(),
+        name: delivery.name.to_string(),
+        tag: delivery.tag.to_string(),
         status: status.into(),
         held_for: Some(convert::duration(now.since(delivery.kept_at))),
         ..proto::Event::default()

@@ -98,7 +98,7 @@ impl Service for Announcements {
                 let before = told.len();
                 told.extend(of);
                 if told.len() > before {
-                    hosts.extend(known.bindings.into_iter().map(|binding| binding.host));
+                    hosts.extend(known.bindings.iter().map(|binding| binding.host.clone()));
                 }
                 if told.len() >= size {
                     more = true;

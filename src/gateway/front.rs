@@ -13,7 +13,7 @@ use super::queues::{InFlight, Route};
 use super::rest::{Arrived, Front, Purpose, Unavailable};
 use crate::clock::Time;
 use crate::config::choices;
-use crate::directory::{Host, Known, Why};
+use crate::directory::{Known, Why};
 use crate::event::EventId;
 
 /// How often a request that waits for room looks for it.
@@ -89,13 +89,13 @@ impl Keeper {
             400 => "it needs a tag",
             _ => "the instance is on no host",
         };
-        debug!(instance = %event.instance, name = event.name, tag = event.tag, code, "refused");
+        debug!(instance = %event.instance, name = &*event.name, tag = event.tag.as_deref(), code, "refused");
         self.post.ends.refused(Refused {
             at,
             code,
             instance: Some(event.instance),
-            name: event.name.clone(),
-            tag: event.tag.clone().unwrap_or_default(),
+            name: event.name.to_string(),
+            tag: event.tag.as_deref().unwrap_or_default().to_owned(),
             why: why.to_owned(),
         });
     }
@@ -143,10 +143,9 @@ impl Front for Keeper {
                 kept_at: now,
                 host: None,
             };
-            let hosts: Vec<&Host> = known.hosts_for(starts_work).collect();
             match place {
                 Place::Parked => deliveries.push(event),
-                _ => deliveries.extend(to_each(&event, &hosts)),
+                _ => to_each(event, known.hosts_for(starts_work), &mut deliveries),
             }
         }
         if deliveries.is_empty() {

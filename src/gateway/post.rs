@@ -136,12 +136,12 @@ impl Post {
         let host = delivery.host.as_ref().map(Host::as_str);
         match how {
             How::Moved => info!(
-                event_id = %delivery.id, instance = %delivery.instance, name = delivery.name,
-                tag = delivery.tag, host, "event ended MOVED"
+                event_id = %delivery.id, instance = %delivery.instance, name = &*delivery.name,
+                tag = &*delivery.tag, host, "event ended MOVED"
             ),
             _ => warn!(
-                event_id = %delivery.id, instance = %delivery.instance, name = delivery.name,
-                tag = delivery.tag, host, ?how, why, "event did not arrive"
+                event_id = %delivery.id, instance = %delivery.instance, name = &*delivery.name,
+                tag = &*delivery.tag, host, ?how, why, "event did not arrive"
             ),
         }
         self.ends.ended(Ended {
@@ -149,8 +149,8 @@ impl Post {
             how,
             id: delivery.id,
             instance: delivery.instance,
-            name: delivery.name.clone(),
-            tag: delivery.tag.clone(),
+            name: delivery.name.to_string(),
+            tag: delivery.tag.to_string(),
             host: delivery.host.clone(),
             why,
         });
@@ -216,15 +216,15 @@ impl<'a> Routed<'a> {
         let hosts = route.hosts(one.delivery.starts_work);
         let waits_for =
             |host: &Host| copies.iter().any(|(_, kept)| kept.delivery.host.as_ref() == Some(host));
-        let missing: Vec<_> = hosts.iter().filter(|host| !waits_for(host)).collect();
-        self.anew.extend(to_each(&one.delivery, &missing));
+        let missing = hosts.iter().copied().filter(|host| !waits_for(host));
+        to_each(Delivery::clone(&one.delivery), missing, &mut self.anew);
         let parks = parks && hosts.is_empty();
         if parks && copies.iter().all(|(_, kept)| kept.delivery.host.is_some()) {
             self.anew.push(Delivery { host: None, ..Delivery::clone(&one.delivery) });
         }
         for (queue, kept) in copies {
             match &kept.delivery.host {
-                Some(host) if hosts.contains(host) => {}
+                Some(host) if hosts.contains(&host) => {}
                 Some(_) if hosts.is_empty() && !parks => self.nowhere.push((queue, kept.clone())),
                 None if hosts.is_empty() => {}
                 // Another is made instead.
@@ -234,9 +234,19 @@ impl<'a> Routed<'a> {
     }
 }
 
-/// The deliveries of an event, one for each host.
-pub(super) fn to_each(event: &Delivery, hosts: &[&Host]) -> Vec<Delivery> {
-    hosts.iter().map(|host| Delivery { host: Some((*host).clone()), ..event.clone() }).collect()
+/// Adds the deliveries of an event, one for each host.
+pub(super) fn to_each<'a>(
+    event: Delivery,
+    hosts: impl Iterator<Item = &'a Host>,
+    deliveries: &mut Vec<Delivery>,
+) {
+    let mut hosts = hosts.peekable();
+    let mut event = Some(event);
+    while let Some(host) = hosts.next() {
+        // Nearly always there is one.
+        let copy = if hosts.peek().is_some() { event.clone() } else { event.take() };
+        deliveries.extend(copy.map(|copy| Delivery { host: Some(host.clone()), ..copy }));
+    }
 }
 
 #[cfg(test)]
@@ -258,8 +268,8 @@ mod tests {
                 let delivery = Delivery {
                     id,
                     instance,
-                    name: "n".to_owned(),
-                    tag: String::new(),
+                    name: "n".into(),
+                    tag: "".into(),
                     status: Status::Completed,
                     starts_work: false,
                     kept_at: Time::default(),
@@ -276,7 +286,7 @@ mod tests {
         };
         let known = Known { bindings: now.iter().map(binding).collect(), ..Known::default() };
         let mut routed = Routed::default();
-        routed.route(&copies, &Route::of(&known), parks);
+        routed.route(&copies, &Route::of(&Arc::new(known)), parks);
         let hosts = routed.anew.iter().map(|to| to.host.as_ref().map_or("", Host::as_str).to_owned());
         (hosts.collect(), routed.gone.len(), routed.nowhere.len())
     }

@@ -1,5 +1,6 @@
 //! What waits for each host, in order, and where the deliveries of each instance wait.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,25 +42,34 @@ struct Places {
     in_flight: usize,
 }
 
-/// Where an instance's events go: those that end waits, and those that start work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route([Vec<Host>; 2]);
+/// Where an instance's events go, by what is known of it. Two are the same that lead to the same hosts, both those that
+/// end waits and those that start work.
+#[derive(Clone, Debug)]
+pub struct Route(Arc<Known>);
 
 impl Route {
-    /// Where they go by what is known of the instance.
-    pub fn of(known: &Known) -> Self {
-        Self([false, true].map(|starts_work| {
-            let mut hosts: Vec<_> = known.hosts_for(starts_work).cloned().collect();
-            hosts.sort_unstable();
-            hosts
-        }))
+    /// By this.
+    pub fn of(known: &Arc<Known>) -> Self {
+        Self(Arc::clone(known))
     }
 
-    /// The hosts that an event goes to.
-    pub fn hosts(&self, starts_work: bool) -> &[Host] {
-        &self.0[usize::from(starts_work)]
+    /// The hosts that an event goes to, in order.
+    pub fn hosts(&self, starts_work: bool) -> Vec<&Host> {
+        let mut hosts: Vec<_> = self.0.hosts_for(starts_work).collect();
+        hosts.sort_unstable();
+        hosts
     }
 }
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        // Nearly always nothing has changed since.
+        Arc::ptr_eq(&self.0, &other.0)
+            || [false, true].iter().all(|&work| self.hosts(work) == other.hosts(work))
+    }
+}
+
+impl Eq for Route {}
 
 /// One host's queue.
 #[derive(Debug, Default)]
@@ -90,7 +100,7 @@ impl Queues {
         let mut new = Vec::new();
         for kept in kept {
             let host = kept.delivery.host.clone();
-            inner.count(kept.delivery.instance, &host, 1);
+            inner.one_more(kept.delivery.instance, &host);
             let queue = inner.queues.entry(host.clone()).or_insert_with(|| {
                 let queue = Arc::<Queue>::default();
                 new.push((host, Arc::clone(&queue)));
@@ -181,7 +191,7 @@ impl Queues {
                 },
             };
             if let Some(kept) = kept {
-                inner.count(kept.delivery.instance, &kept.delivery.host, -1);
+                inner.one_fewer(kept.delivery.instance, &kept.delivery.host);
                 removed.push(ticket);
             }
         }
@@ -218,25 +228,34 @@ impl Queues {
 }
 
 impl Inner {
-    fn count(&mut self, instance: InstanceId, host: &For, by: isize) {
-        let Places { counts, .. } = self.places.entry(instance).or_default();
-        match counts.iter().position(|(other, _)| other == host) {
-            Some(at) => {
-                counts[at].1 = counts[at].1.saturating_add_signed(by);
-                if counts[at].1 == 0 {
-                    counts.swap_remove(at);
-                }
-            }
-            None if by > 0 => counts.push((host.clone(), by.unsigned_abs())),
-            None => {}
+    /// One more waits for this host.
+    fn one_more(&mut self, instance: InstanceId, host: &For) {
+        let counts = &mut self.places.entry(instance).or_default().counts;
+        match counts.iter_mut().find(|(other, _)| other == host) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((host.clone(), 1)),
         }
-        self.tidy(instance);
     }
 
-    fn tidy(&mut self, instance: InstanceId) {
-        if self.places.get(&instance).is_some_and(|places| places.counts.is_empty() && places.in_flight == 0)
-        {
-            self.places.remove(&instance);
+    /// One fewer does.
+    fn one_fewer(&mut self, instance: InstanceId, host: &For) {
+        self.change(instance, |places| {
+            if let Some(at) = places.counts.iter().position(|(other, _)| other == host) {
+                places.counts[at].1 -= 1;
+                if places.counts[at].1 == 0 {
+                    places.counts.swap_remove(at);
+                }
+            }
+        });
+    }
+
+    /// Changes where an instance's deliveries wait, and forgets it if there are none.
+    fn change(&mut self, instance: InstanceId, change: impl FnOnce(&mut Places)) {
+        let Entry::Occupied(mut entry) = self.places.entry(instance) else { return };
+        change(entry.get_mut());
+        let Places { counts, in_flight, .. } = entry.get();
+        if counts.is_empty() && *in_flight == 0 {
+            entry.remove();
             self.strays.remove(&instance);
         }
     }
@@ -274,12 +293,14 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut inner = self.queues.lock();
         for (instance, by) in self.instances.drain(..) {
-            let Some(places) = inner.places.get_mut(&instance) else { continue };
-            places.in_flight -= 1;
-            if by.is_some() && places.routed != by && !places.counts.is_empty() {
+            let mut astray = false;
+            inner.change(instance, |places| {
+                places.in_flight -= 1;
+                astray = by.is_some() && places.routed != by && !places.counts.is_empty();
+            });
+            if astray {
                 self.queues.astray(&mut inner, instance);
             }
-            inner.tidy(instance);
         }
     }
 }

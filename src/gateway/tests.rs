@@ -54,7 +54,7 @@ async fn tell(post: &Post, host: &str, instance: InstanceId, change: Change) {
 fn starts_work(instance: InstanceId) -> Vec<Arrived> {
     vec![Arrived {
         instance,
-        name: "network-changed".to_owned(),
+        name: "network-changed".into(),
         purpose: Purpose::StartsWork,
         tag: None,
         status: Status::Completed,

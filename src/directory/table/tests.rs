@@ -104,7 +104,7 @@ fn a_migrating_instance_has_its_events_sent_to_both_hosts() {
     tell(&mut table, 0, "a", false, &[(1, as_told(Role::MigrationSource))]);
     tell(&mut table, 0, "b", false, &[(1, as_told(Role::MigrationDestination))]);
     assert_eq!(hosts(&table, 1, true), ["a", "b"]);
-    assert!(table.get(instance(1)).is_some_and(Known::is_migrating));
+    assert!(table.get(instance(1)).is_some_and(|known| known.is_migrating()));
     tell(&mut table, 0, "b", false, &[(1, HOST)]);
     assert_eq!(hosts(&table, 1, true), ["a", "b"]);
     tell(&mut table, 0, "a", false, &[(1, Change::Unbind(Why::Moved))]);

@@ -8,6 +8,7 @@ mod book;
 mod record;
 mod writer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -28,9 +29,9 @@ pub struct Delivery {
     /// The instance.
     pub instance: InstanceId,
     /// What happened.
-    pub name: String,
+    pub name: Arc<str>,
     /// To what; often empty.
-    pub tag: String,
+    pub tag: Arc<str>,
     /// What became of the work.
     pub status: Status,
     /// It starts work, and ends no wait.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::EXPECT;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use tracing::{Instrument, debug, info_span};
 
 use super::auth::Caller;
@@ -17,15 +18,13 @@ use super::versions::{self, Root};
 use super::{Front, Gate};
 
 /// What is known of a request once it has been let in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) root: Root,
     /// The microversion asked for. `/v2` has none.
     pub(super) asked: Option<Asked>,
     /// `None` where a version document is asked for, which needs no token.
     pub(super) caller: Option<Caller>,
-    /// The gateway's URL as the caller wrote it.
-    pub(super) base: String,
 }
 
 /// Around every request: its id, its token, and the headers that its reply has.
@@ -42,17 +41,16 @@ pub(super) async fn receive<F: Front>(
         let root = Root::of(uri.path());
         let asked = (root != Root::V2)
             .then(|| microversion::asked(request.headers(), gate.settings.max_microversion));
-        let base = versions::base_url(&uri, request.headers());
         let caller = gate.auth.caller(request.headers(), gate.clock.now());
         let mut response = if caller.is_none() && !is_document(&method, &uri) {
-            let root = format!("{base}/");
+            let root = format!("{}/", versions::base_url(&uri, request.headers()));
             refuse(&gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
         } else if root != Root::Other && uri.path().contains("//") {
             // To the router a project may be nothing at all.
             refuse(&gate, nothing_there(), request).await
         } else {
-            let arrival = Arrival { root, asked: asked.clone(), caller, base };
-            request.extensions_mut().insert(arrival);
+            let arrival = Arrival { root, asked: asked.clone(), caller };
+            request.extensions_mut().insert(Arc::new(arrival));
             next.run(request).await
         };
         if method == Method::POST
@@ -60,7 +58,7 @@ pub(super) async fn receive<F: Front>(
         {
             gate.front.refused(response.status().as_u16(), why);
         }
-        envelope::sign(response.headers_mut(), &id, asked.as_ref());
+        envelope::sign(response.headers_mut(), &id, asked.as_ref(), &gate.versions);
         debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
         response
     }
@@ -70,7 +68,8 @@ pub(super) async fn receive<F: Front>(
 
 /// Refuses a request whose body has not been looked at.
 pub(super) async fn refuse<F: Front>(gate: &Gate<F>, fault: Fault, request: Request) -> Response {
-    unread(gate, request).pass_over().await;
+    let (parts, body) = request.into_parts();
+    unread(gate, &parts.headers, body).pass_over().await;
     fault.into_response()
 }
 
@@ -80,9 +79,8 @@ pub(super) fn nothing_there() -> Fault {
 }
 
 /// A request's body.
-pub(super) fn unread<F: Front>(gate: &Gate<F>, request: Request) -> Unread {
-    let waits = request.headers().contains_key(EXPECT);
-    Unread::new(request.into_body(), gate.settings.max_body, waits)
+pub(super) fn unread<F: Front>(gate: &Gate<F>, headers: &HeaderMap, body: Body) -> Unread {
+    Unread::new(body, gate.settings.max_body, headers.contains_key(EXPECT))
 }
 
 /// Whether it is a version document that is asked for.

@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::microversion::{Asked, LEGACY, STANDARD};
+use super::microversion::{Asked, LEGACY, LOWEST, STANDARD};
 
 /// When who was refused for want of room may try again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+const BY_VERSION: HeaderValue =
+    HeaderValue::from_static("OpenStack-API-Version, X-OpenStack-Nova-API-Version");
+/// Headers that every reply to a request for events has: there is room for them from the start.
+const HEADERS: usize = 7;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What the caller of a request that was refused was told.
@@ -103,6 +107,7 @@ fn name(code: u16) -> &'static str {
 pub(super) fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
@@ -118,22 +123,39 @@ pub(super) fn global_request_id(headers: &HeaderMap) -> Option<&str> {
     Uuid::try_parse(given.strip_prefix("req-")?).ok().map(|_| given)
 }
 
+/// The headers for each version that there is, made once.
+pub(super) struct Versions(Vec<(HeaderValue, HeaderValue)>);
+
+impl Versions {
+    /// Those from the lowest to 2.`max`.
+    pub(super) fn up_to(max: u16) -> Self {
+        let versions = (LOWEST..=max).filter_map(|minor| version_headers(Asked::InForce(minor).shown()?));
+        Self(versions.collect())
+    }
+
+    fn of(&self, asked: &Asked) -> Option<(HeaderValue, HeaderValue)> {
+        match asked {
+            Asked::InForce(minor) => self.0.get(usize::from(minor.checked_sub(LOWEST)?)).cloned(),
+            _ => version_headers(asked.shown()?),
+        }
+    }
+}
+
+/// The values of the standard header and of the older one.
+fn version_headers(version: String) -> Option<(HeaderValue, HeaderValue)> {
+    Some((format!("compute {version}").try_into().ok()?, version.try_into().ok()?))
+}
+
 /// Puts the headers on a reply that every reply has; those for the version where there is one.
-pub(super) fn sign(headers: &mut HeaderMap, request_id: &str, asked: Option<&Asked>) {
+pub(super) fn sign(headers: &mut HeaderMap, request_id: &str, asked: Option<&Asked>, versions: &Versions) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(COMPUTE_REQUEST_ID, id.clone());
         headers.insert(REQUEST_ID, id);
     }
-    let Some(version) = asked.and_then(Asked::shown) else {
-        return;
-    };
-    if let (Ok(standard), Ok(legacy)) =
-        (HeaderValue::try_from(format!("compute {version}")), HeaderValue::try_from(version))
-    {
+    if let Some((standard, legacy)) = asked.and_then(|asked| versions.of(asked)) {
         headers.insert(STANDARD, standard);
         headers.insert(LEGACY, legacy);
-        let vary = HeaderValue::from_static("OpenStack-API-Version, X-OpenStack-Nova-API-Version");
-        headers.insert(http::header::VARY, vary);
+        headers.insert(VARY, BY_VERSION);
     }
 }
 

@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -23,15 +24,17 @@ use super::{Arrived, Front, Gate, Unavailable};
 const POWER_TAGS: [&str; 2] = ["POWER_ON", "POWER_OFF"];
 
 #[derive(Serialize)]
-struct Reply {
-    events: Vec<Answered>,
+struct Reply<'a> {
+    events: Vec<Answered<'a>>,
 }
 
 /// An event as it was sent, and what became of its delivery.
 #[derive(Serialize)]
-struct Answered {
-    #[serde(flatten)]
-    sent: Sent,
+struct Answered<'a> {
+    name: &'a str,
+    server_uuid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<&'a str>,
     status: &'static str,
     code: u16,
 }
@@ -39,13 +42,12 @@ struct Answered {
 /// Takes events in.
 pub(super) async fn take<F: Front>(
     State(gate): State<Arc<Gate<F>>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(arrival): Extension<Arc<Arrival>>,
     request: Request,
 ) -> Response {
-    let tenant = tenant(request.uri().path()).map(str::to_owned);
-    let headers = request.headers().clone();
-    let mut body = unread(&gate, request);
-    match answer(&gate, &arrival, tenant.as_deref(), &headers, &mut body).await {
+    let (parts, body) = request.into_parts();
+    let mut body = unread(&gate, &parts.headers, body);
+    match answer(&gate, &arrival, &parts, &mut body).await {
         Ok(response) => response,
         Err(fault) => {
             body.pass_over().await;
@@ -58,12 +60,11 @@ pub(super) async fn take<F: Front>(
 async fn answer<F: Front>(
     gate: &Gate<F>,
     arrival: &Arrival,
-    tenant: Option<&str>,
-    headers: &HeaderMap,
+    request: &Parts,
     body: &mut Unread,
 ) -> Result<Response, Fault> {
     let minor = in_force(arrival, gate.settings.max_microversion)?;
-    check_media_type(headers)?;
+    check_media_type(&request.headers)?;
     // The slot is taken before the body is read: so many bodies are in memory, and no more.
     let _slot = match timeout(gate.settings.slot_timeout, gate.slots.acquire()).await {
         Ok(Ok(slot)) => slot,
@@ -78,10 +79,10 @@ async fn answer<F: Front>(
     };
     let bytes = body.read(gate.settings.body_timeout).await?;
     let bad_request = |message| Fault::new(StatusCode::BAD_REQUEST, message);
-    let json = schema::json(&bytes).map_err(bad_request)?;
-    drop(bytes);
+    let body = schema::json(&bytes).map_err(bad_request)?;
     let caller = arrival.caller.as_ref();
-    if let (Some(tenant), Some(own)) = (tenant, caller.and_then(|caller| caller.project_id.as_deref()))
+    if let (Some(tenant), Some(own)) =
+        (tenant(request.uri.path()), caller.and_then(|caller| caller.project_id.as_deref()))
         && tenant != own
     {
         return Err(bad_request("the project in the path is not the token's".to_owned()));
@@ -91,7 +92,8 @@ async fn answer<F: Front>(
         extra_event_names: &gate.settings.extra_event_names,
         lenient: arrival.root == Root::V2,
     };
-    let checked = schema::events(json, rules).map_err(bad_request)?;
+    let checked = schema::events(body, rules).map_err(bad_request)?;
+    drop(bytes);
     if !caller.is_some_and(|caller| caller.may_send) {
         let text = "sending external events needs the role service or admin";
         return Err(Fault::new(StatusCode::FORBIDDEN, text));
@@ -104,7 +106,7 @@ async fn answer<F: Front>(
         warn!(message, "a request's events could not be kept");
         Fault::unavailable(message)
     })?;
-    reply(sent, &codes)
+    reply(&sent, &codes)
 }
 
 /// The microversion in force, checked.
@@ -150,12 +152,12 @@ fn tenant(path: &str) -> Option<&str> {
 
 fn note_power_tag(event: &Arrived) {
     let tag = event.tag.as_deref();
-    if event.name == "power-update" && tag.is_some_and(|tag| !POWER_TAGS.contains(&tag)) {
+    if &*event.name == "power-update" && tag.is_some_and(|tag| !POWER_TAGS.contains(&tag)) {
         warn!(instance = %event.instance, tag, "a power-update with a tag that nothing will come of");
     }
 }
 
-fn reply(sent: Vec<Sent>, codes: &[u16]) -> Result<Response, Fault> {
+fn reply(sent: &[Sent], codes: &[u16]) -> Result<Response, Fault> {
     let broken = || Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the reply could not be made");
     if sent.len() != codes.len() {
         error!(events = sent.len(), codes = codes.len(), "not every event has its code");
@@ -165,9 +167,9 @@ fn reply(sent: Vec<Sent>, codes: &[u16]) -> Result<Response, Fault> {
         true => StatusCode::OK,
         false => StatusCode::MULTI_STATUS,
     };
-    let events = sent.into_iter().zip(codes).map(|(sent, &code)| {
+    let events = sent.iter().zip(codes).map(|(Sent { name, server_uuid, tag }, &code)| {
         let status = if code == 200 { "completed" } else { "failed" };
-        Answered { sent, status, code }
+        Answered { name, server_uuid, tag: tag.as_deref(), status, code }
     });
     let body = serde_json::to_vec(&Reply { events: events.collect() }).map_err(|error| {
         error!(%error, "a reply cannot be written as JSON");

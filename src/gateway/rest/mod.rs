@@ -9,6 +9,7 @@ pub mod auth;
 mod body;
 mod envelope;
 mod events;
+mod json;
 pub mod microversion;
 pub mod names;
 mod schema;
@@ -29,7 +30,7 @@ use tokio::sync::Semaphore;
 
 use self::arrival::{Arrival, refuse};
 use self::auth::Auth;
-use self::envelope::{Fault, json_response};
+use self::envelope::{Fault, Versions, json_response};
 pub use self::names::Purpose;
 use self::versions::Root;
 use crate::clock::{Clock, Time};
@@ -45,11 +46,11 @@ pub struct Arrived {
     /// The instance that it is about.
     pub instance: InstanceId,
     /// What happened.
-    pub name: String,
+    pub name: Arc<str>,
     /// What the compute side does with it.
     pub purpose: Purpose,
     /// What it happened to, if that was said.
-    pub tag: Option<String>,
+    pub tag: Option<Arc<str>>,
     /// What became of the work.
     pub status: Status,
     /// Whether an event of this name needs a tag, and this one has none.
@@ -116,6 +117,7 @@ struct Gate<F> {
     front: F,
     auth: Auth,
     settings: Settings,
+    versions: Versions,
     slots: Semaphore,
     clock: Clock,
 }
@@ -123,7 +125,9 @@ struct Gate<F> {
 /// The paths, and what answers at each.
 pub fn router<F: Front>(front: F, auth: Auth, settings: Settings) -> Router {
     let slots = Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS));
-    let gate = Arc::new(Gate { front, auth, settings, slots, clock: Clock::start(Time::default()) });
+    let versions = Versions::up_to(settings.max_microversion);
+    let clock = Clock::start(Time::default());
+    let gate = Arc::new(Gate { front, auth, settings, versions, slots, clock });
     let mut router = Router::new().route("/", documents(root::<F>));
     for path in ["/v2", "/v2/", "/v2.1", "/v2.1/"] {
         router = router.route(path, documents(version::<F>));
@@ -165,21 +169,21 @@ fn documents<F: Front, T: 'static>(answer: impl Handler<T, Arc<Gate<F>>>) -> Rou
     get(answer).fallback(not_get::<F>)
 }
 
-async fn root<F: Front>(
-    State(gate): State<Arc<Gate<F>>>,
-    Extension(arrival): Extension<Arrival>,
-) -> Response {
-    let document = versions::all(&arrival.base, gate.settings.max_microversion);
+async fn root<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) -> Response {
+    let base = versions::base_url(request.uri(), request.headers());
+    let document = versions::all(&base, gate.settings.max_microversion);
     json_response(StatusCode::OK, document.to_string())
 }
 
 async fn version<F: Front>(
     State(gate): State<Arc<Gate<F>>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(arrival): Extension<Arc<Arrival>>,
+    request: Request,
 ) -> Result<Response, Fault> {
     let max = gate.settings.max_microversion;
     events::in_force(&arrival, max)?;
-    let document = versions::one(arrival.root, &arrival.base, max);
+    let base = versions::base_url(request.uri(), request.headers());
+    let document = versions::one(arrival.root, &base, max);
     Ok(json_response(StatusCode::OK, document.to_string()))
 }
 
@@ -193,11 +197,12 @@ async fn not_post<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) 
 
 async fn elsewhere<F: Front>(
     State(gate): State<Arc<Gate<F>>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(arrival): Extension<Arc<Arrival>>,
     request: Request,
 ) -> Response {
     if arrival.root == Root::Other {
-        let choices = versions::choices(&arrival.base, request.uri().path());
+        let base = versions::base_url(request.uri(), request.headers());
+        let choices = versions::choices(&base, request.uri().path());
         return json_response(StatusCode::MULTIPLE_CHOICES, choices.to_string());
     }
     refuse(&gate, arrival::nothing_there(), request).await

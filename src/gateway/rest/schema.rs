@@ -1,23 +1,22 @@
 //! A request's body: JSON, then events, or which field is wrong and how.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Arrived;
+use super::json::{Json, Object};
 use super::names;
 use crate::event::{InstanceId, MAX_CHARS, Quoted, Status, check_text};
 
 /// An event as its sender spelled it, for the reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
-    name: String,
-    server_uuid: String,
+    pub(super) name: Arc<str>,
+    pub(super) server_uuid: String,
     /// `None` if it was not given, and then the reply has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<String>,
+    pub(super) tag: Option<Arc<str>>,
 }
 
 /// What a body is measured by.
@@ -31,12 +30,12 @@ pub(super) struct Rules<'a> {
     pub(super) lenient: bool,
 }
 
-/// Reads a body as JSON. Of a key that is there twice the last counts, as with Python's.
+/// Reads a body as JSON.
 ///
 /// # Errors
 ///
 /// What is wrong with it, and where: also invalid UTF-8, and lists and objects more than 127 deep.
-pub(super) fn json(body: &[u8]) -> Result<Value, String> {
+pub(super) fn json(body: &[u8]) -> Result<Json<'_>, String> {
     if body.is_empty() {
         return Err("the body is empty; it must be a JSON object with the field events".to_owned());
     }
@@ -48,32 +47,32 @@ pub(super) fn json(body: &[u8]) -> Result<Value, String> {
 /// # Errors
 ///
 /// The path of the first field that is wrong, and what is wrong with it.
-pub(super) fn events(body: Value, rules: Rules<'_>) -> Result<Vec<(Sent, Arrived)>, String> {
-    let Value::Object(mut body) = body else {
-        return Err(format!("Invalid input: the body must be an object, and is {}", Kind(&body)));
+pub(super) fn events(body: Json<'_>, rules: Rules<'_>) -> Result<Vec<(Sent, Arrived)>, String> {
+    let Json::Object(mut body) = body else {
+        return Err(format!("Invalid input: the body must be an object, and is {body}"));
     };
-    let events = body.remove("events");
+    let events = body.take("events");
     known_fields(&body, &Place::Body, rules)?;
     let events = match events {
         None => return Err(wrong(&Place::Events, "is required")),
-        Some(Value::Array(events)) if events.is_empty() => {
+        Some(Json::List(events)) if events.is_empty() => {
             return Err(wrong(&Place::Events, "must have at least one event"));
         }
-        Some(Value::Array(events)) => events,
-        Some(other) => return Err(wrong(&Place::Events, format!("must be a list, and is {}", Kind(&other)))),
+        Some(Json::List(events)) => events,
+        Some(other) => return Err(wrong(&Place::Events, format!("must be a list, and is {other}"))),
     };
     events.into_iter().enumerate().map(|(index, value)| event(index, value, rules)).collect()
 }
 
-fn event(index: usize, value: Value, rules: Rules<'_>) -> Result<(Sent, Arrived), String> {
-    let Value::Object(mut fields) = value else {
-        return Err(wrong(&Place::Event(index), format!("must be an object, and is {}", Kind(&value))));
+fn event(index: usize, value: Json<'_>, rules: Rules<'_>) -> Result<(Sent, Arrived), String> {
+    let Json::Object(mut fields) = value else {
+        return Err(wrong(&Place::Event(index), format!("must be an object, and is {value}")));
     };
     let at = |field| Place::Field(index, field);
-    let mut take = |field| match fields.remove(field) {
+    let mut take = |field| match fields.take(field) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(wrong(&at(field), format!("must be a string, and is {}", Kind(&other)))),
+        Some(Json::Text(text)) => Ok(Some(text)),
+        Some(other) => Err(wrong(&at(field), format!("must be a string, and is {other}"))),
     };
     let name = take("name")?.ok_or_else(|| wrong(&at("name"), "is required"))?;
     let server_uuid = take("server_uuid")?.ok_or_else(|| wrong(&at("server_uuid"), "is required"))?;
@@ -99,19 +98,20 @@ fn event(index: usize, value: Value, rules: Rules<'_>) -> Result<(Sent, Arrived)
             return Err(wrong(&at("status"), text));
         }
     };
+    let (name, tag) = (Arc::<str>::from(name), tag.map(Arc::<str>::from));
     let arrived = Arrived {
         instance: InstanceId(instance),
-        name: name.clone(),
+        name: Arc::clone(&name),
         purpose: rule.purpose,
         tag: tag.clone(),
         status,
         lacks_tag: rule.needs_tag && tag.is_none(),
     };
-    Ok((Sent { name, server_uuid, tag }, arrived))
+    Ok((Sent { name, server_uuid: server_uuid.into_owned(), tag }, arrived))
 }
 
-fn known_fields(left: &Map<String, Value>, place: &Place, rules: Rules<'_>) -> Result<(), String> {
-    match left.keys().next() {
+fn known_fields(fields: &Object<'_>, place: &Place, rules: Rules<'_>) -> Result<(), String> {
+    match fields.left() {
         Some(unknown) if !rules.lenient => {
             Err(wrong(place, format!("has a field {} that is not known", Quoted(unknown))))
         }
@@ -122,6 +122,10 @@ fn known_fields(left: &Map<String, Value>, place: &Place, rules: Rules<'_>) -> R
 /// A UUID in any of the spellings that Python's `uuid` takes: with `urn:` and `uuid:` before it, in braces, in
 /// either case, dashed anywhere or nowhere.
 fn uuid(text: &str) -> Option<Uuid> {
+    // As nearly all are spelled.
+    if let (36, Ok(uuid)) = (text.len(), Uuid::try_parse(text)) {
+        return Some(uuid);
+    }
     let bare = text.replace("urn:", "").replace("uuid:", "");
     let digits = bare.trim_matches(['{', '}']).replace('-', "");
     (digits.len() == 32).then(|| Uuid::try_parse(&digits).ok()).flatten()
@@ -147,21 +151,5 @@ impl fmt::Display for Place {
             Self::Event(index) => write!(f, "field events[{index}]"),
             Self::Field(index, field) => write!(f, "field events[{index}].{field}"),
         }
-    }
-}
-
-/// What a value is, for people.
-struct Kind<'a>(&'a Value);
-
-impl fmt::Display for Kind<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Value::Null => "null",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::String(_) => "a string",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        })
     }
 }

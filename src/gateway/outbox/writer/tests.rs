@@ -36,8 +36,8 @@ fn to(host: &str, n: u128) -> Delivery {
     Delivery {
         id: EventId(uuid::Uuid::from_u128(n)),
         instance: InstanceId::random(),
-        name: "network-vif-plugged".to_owned(),
-        tag: format!("port {n}"),
+        name: "network-vif-plugged".into(),
+        tag: format!("port {n}").into(),
         status: Status::Failed,
         starts_work: false,
         kept_at: Time::from_nanos(7),

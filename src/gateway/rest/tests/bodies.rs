@@ -91,7 +91,7 @@ async fn of_a_key_that_is_there_twice_the_last_counts() {
     let got = send(&fake.router(Auth::None, settings()), request("POST", PATH, &[], body)).await;
     assert_eq!(got.status, StatusCode::OK);
     assert_eq!(got.body["events"][0]["tag"], "b");
-    assert_eq!(fake.taken()[0].name, "network-vif-plugged");
+    assert_eq!(&*fake.taken()[0].name, "network-vif-plugged");
 }
 
 #[tokio::test]
