@@ -155,6 +155,10 @@ impl Front for Keeper {
         Ok(codes)
     }
 
+    fn health(&self) -> Result<(), Unavailable> {
+        self.post.outbox.check().map_err(|error| Unavailable { message: error.to_string() })
+    }
+
     fn refused(&self, code: u16, why: &str) {
         self.post.ends.refused(Refused {
             at: self.post.clock().now(),

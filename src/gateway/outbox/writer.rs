@@ -191,6 +191,24 @@ impl Outbox {
         self.gauges.bytes.load(Ordering::Relaxed) > self.max
     }
 
+    /// Whether it would keep something now.
+    ///
+    /// # Errors
+    ///
+    /// If not, and why.
+    pub fn check(&self) -> Result<(), KeepError> {
+        if self.state.has_changed().is_err() {
+            return Err(KeepError::Stopping);
+        }
+        if let Some(error) = &*self.state.borrow() {
+            return Err(error.clone().into());
+        }
+        match self.gauges.bytes.load(Ordering::Relaxed) {
+            held if held > self.max => Err(KeepError::TooMuch { held, bound: self.max }),
+            _ => Ok(()),
+        }
+    }
+
     /// How much there is.
     pub fn gauges(&self) -> &Gauges {
         &self.gauges

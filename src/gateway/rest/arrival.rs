@@ -15,7 +15,7 @@ use super::body::Unread;
 use super::envelope::{self, Fault, Told};
 use super::microversion::{self, Asked};
 use super::versions::{self, Root};
-use super::{Front, Gate};
+use super::{Front, Gate, ROOT, VERSIONS};
 
 /// What is known of a request once it has been let in.
 #[derive(Debug)]
@@ -83,11 +83,12 @@ pub(super) fn unread<F: Front>(gate: &Gate<F>, headers: &HeaderMap, body: Body) 
     Unread::new(body, gate.settings.max_body, headers.contains_key(EXPECT))
 }
 
-/// Whether it is a version document that is asked for.
+/// Whether what is asked for needs no token.
 fn is_document(method: &Method, uri: &Uri) -> bool {
     let reads = *method == Method::GET || *method == Method::HEAD;
     match uri.path() {
-        "/" | "/v2" | "/v2/" | "/v2.1" | "/v2.1/" => reads,
+        path if path == ROOT || VERSIONS.contains(&path) => reads,
+        // Also the OpenAPI document, and the health.
         other => Root::of(other) == Root::Other,
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -20,7 +20,8 @@ use crate::clock::Time;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Roles that may send events.
 const ROLES: [&str; 2] = ["service", "admin"];
-const TOKEN: &str = "x-auth-token";
+/// The header of a token.
+pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// How callers are told apart.
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ impl Auth {
             Self::None => Some(Caller { name: "anyone".to_owned(), may_send: true, project_id: None }),
             Self::Tokens(tokens) => tokens.caller(headers.get(TOKEN)?.as_bytes(), now),
         }
+    }
+
+    /// Whether callers are told apart at all.
+    pub fn is_needed(&self) -> bool {
+        !matches!(self, Self::None)
     }
 
     /// Where tokens are to be had; `None` where nobody has said.

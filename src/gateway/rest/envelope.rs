@@ -14,13 +14,45 @@ use super::microversion::{Asked, LEGACY, LOWEST, STANDARD};
 /// When who was refused for want of room may try again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
-const BY_VERSION: HeaderValue =
-    HeaderValue::from_static("OpenStack-API-Version, X-OpenStack-Nova-API-Version");
+pub(super) const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+pub(super) const BY_VERSION: &str = "OpenStack-API-Version, X-OpenStack-Nova-API-Version";
 /// Headers that every reply to a request for events has: there is room for them from the start.
 const HEADERS: usize = 7;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A code that a whole request may be refused with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code {
+    pub(super) code: u16,
+    /// What its envelope is called.
+    pub(super) name: &'static str,
+    /// When it is given, for people.
+    pub(super) meaning: &'static str,
+}
+
+const fn code(code: u16, name: &'static str, meaning: &'static str) -> Code {
+    Code { code, name, meaning }
+}
+
+/// Every one of them.
+pub(super) const CODES: [Code; 11] = [
+    code(
+        400,
+        "badRequest",
+        "What was asked for is malformed; `message` names the field. Nothing of it was kept.",
+    ),
+    code(401, "error", "The request has no token that is valid."),
+    code(403, "forbidden", "The token's owner has no role that may send events."),
+    code(404, "itemNotFound", "There is nothing at this path."),
+    code(405, "badMethod", "The method is not one of this path's."),
+    code(406, "computeFault", "The microversion that was asked for is not had here."),
+    code(408, "computeFault", "The body did not come in time. The connection is closed."),
+    code(413, "overLimit", "The body is larger than it may be."),
+    code(415, "badMediaType", "The Content-Type is not JSON's."),
+    code(500, "computeFault", "A fault of the gateway's own."),
+    code(503, "serviceUnavailable", "Nothing of the request was kept; it may be sent again."),
+];
 
 /// What the caller of a request that was refused was told.
 #[derive(Clone, Debug)]
@@ -72,11 +104,11 @@ impl Fault {
 
     fn body(&self) -> String {
         let code = self.status.as_u16();
+        let mut body = json!({"code": code, "message": self.message});
         if self.status == StatusCode::UNAUTHORIZED {
-            let error = json!({"code": code, "title": "Unauthorized", "message": self.message});
-            return json!({"error": error}).to_string();
+            body["title"] = "Unauthorized".into();
         }
-        json!({name(code): {"code": code, "message": self.message}}).to_string()
+        json!({name(code): body}).to_string()
     }
 }
 
@@ -91,16 +123,7 @@ impl IntoResponse for Fault {
 
 /// What the envelope of this code is called.
 fn name(code: u16) -> &'static str {
-    match code {
-        400 => "badRequest",
-        403 => "forbidden",
-        404 => "itemNotFound",
-        405 => "badMethod",
-        413 => "overLimit",
-        415 => "badMediaType",
-        503 => "serviceUnavailable",
-        _ => "computeFault",
-    }
+    CODES.iter().find(|known| known.code == code).map_or("computeFault", |known| known.name)
 }
 
 /// A reply of JSON.
@@ -155,7 +178,7 @@ pub(super) fn sign(headers: &mut HeaderMap, request_id: &str, asked: Option<&Ask
     if let Some((standard, legacy)) = asked.and_then(|asked| versions.of(asked)) {
         headers.insert(STANDARD, standard);
         headers.insert(LEGACY, legacy);
-        headers.insert(VARY, BY_VERSION);
+        headers.insert(VARY, HeaderValue::from_static(BY_VERSION));
     }
 }
 

@@ -20,6 +20,16 @@ use super::schema::{self, Rules, Sent};
 use super::versions::Root;
 use super::{Arrived, Front, Gate, Unavailable};
 
+/// What a body may call itself; the first is what it is. Some callers say text/plain, and some nothing.
+pub(super) const MEDIA_TYPES: [&str; 3] =
+    ["application/json", "application/vnd.openstack.compute+json", "text/plain"];
+/// What may become of one event: its code, and when that is given, for people.
+pub(super) const EVENT_CODES: [(u16, &str); 4] = [
+    (200, "kept, and on its way to every host that has the instance"),
+    (400, "it needs a tag"),
+    (404, "there is no such instance"),
+    (422, "the instance is on no host"),
+];
 /// The tags that a power-update has.
 const POWER_TAGS: [&str; 2] = ["POWER_ON", "POWER_OFF"];
 
@@ -135,7 +145,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Fault> {
     let text = String::from_utf8_lossy(given.as_bytes());
     let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media_type.as_str() {
-        "" | "text/plain" | "application/json" | "application/vnd.openstack.compute+json" => Ok(()),
+        "" => Ok(()),
+        known if MEDIA_TYPES.contains(&known) => Ok(()),
         _ => {
             let text = "the Content-Type must be application/json";
             Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))

@@ -3,15 +3,19 @@
 //! A request is taken in the order in which its callers know the checks: token (`arrival.rs`, `auth.rs`), path,
 //! method, version (`microversion.rs`), media type, body (`body.rs`), project, schema (`schema.rs`, `names.rs`),
 //! role (`events.rs`). What it asks for then is up to what stands behind the front: a [`Front`].
+//!
+//! `openapi.rs` says the same to programs, from the same tables.
 
 mod arrival;
 pub mod auth;
 mod body;
 mod envelope;
 mod events;
+mod health;
 mod json;
 pub mod microversion;
 pub mod names;
+mod openapi;
 mod schema;
 mod versions;
 
@@ -25,6 +29,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
@@ -70,6 +75,13 @@ pub trait Front: Clone + Send + Sync + 'static {
     /// instance, 400 if it lacks its tag, 422 if the instance is on no host, 200 once it is on disk; the first
     /// that fits. It is dropped unfinished when the caller goes away, who then knows nothing of what was kept.
     fn take(&self, events: Vec<Arrived>) -> impl Future<Output = Result<Vec<u16>, Unavailable>> + Send;
+
+    /// Whether events can be kept at present.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot, and why.
+    fn health(&self) -> Result<(), Unavailable>;
 
     /// A whole request was refused with this code, for those who look. `why` is what the caller was told.
     fn refused(&self, code: u16, why: &str);
@@ -120,24 +132,43 @@ struct Gate<F> {
     versions: Versions,
     slots: Semaphore,
     clock: Clock,
+    /// Raised once all is to stop.
+    stop: Flag,
+    /// What callers may send, as a document of OpenAPI.
+    openapi: Bytes,
 }
 
-/// The paths, and what answers at each.
-pub fn router<F: Front>(front: F, auth: Auth, settings: Settings) -> Router {
+/// Where the version documents are, and those on the gateway itself.
+const ROOT: &str = "/";
+const VERSIONS: [&str; 4] = ["/v2", "/v2/", "/v2.1", "/v2.1/"];
+const OPENAPI: &str = "/openapi.json";
+const HEALTH: &str = "/healthz";
+/// Where events are sent to.
+const EVENTS: [&str; 4] = [
+    "/v2/os-server-external-events",
+    "/v2/{tenant}/os-server-external-events",
+    "/v2.1/os-server-external-events",
+    "/v2.1/{tenant}/os-server-external-events",
+];
+/// The methods of a document, and of where events are sent to.
+const READS: &str = "GET, HEAD";
+const SENDS: &str = "POST";
+
+/// The paths, and what answers at each. Once `stop` is raised, the gateway says that it is not healthy.
+pub fn router<F: Front>(front: F, auth: Auth, settings: Settings, stop: Flag) -> Router {
     let slots = Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS));
+    let openapi = openapi::document(&settings, auth.is_needed()).to_string().into();
     let versions = Versions::up_to(settings.max_microversion);
     let clock = Clock::start(Time::default());
-    let gate = Arc::new(Gate { front, auth, settings, versions, slots, clock });
-    let mut router = Router::new().route("/", documents(root::<F>));
-    for path in ["/v2", "/v2/", "/v2.1", "/v2.1/"] {
+    let gate = Arc::new(Gate { front, auth, settings, versions, slots, clock, stop, openapi });
+    let mut router = Router::new()
+        .route(ROOT, documents(root::<F>))
+        .route(OPENAPI, documents(openapi_document::<F>))
+        .route(HEALTH, documents(health::answer::<F>));
+    for path in VERSIONS {
         router = router.route(path, documents(version::<F>));
     }
-    for path in [
-        "/v2/os-server-external-events",
-        "/v2/{tenant}/os-server-external-events",
-        "/v2.1/os-server-external-events",
-        "/v2.1/{tenant}/os-server-external-events",
-    ] {
+    for path in EVENTS {
         router = router.route(path, post(events::take::<F>).fallback(not_post::<F>));
     }
     router
@@ -159,7 +190,8 @@ pub async fn serve<F: Front>(
 ) {
     let (header_timeout, patience) = (settings.header_timeout, settings.body_timeout);
     let max_connections = settings.max_connections;
-    let protocol = Http1::new(router(front, auth, settings), header_timeout, patience, envelope::farewell);
+    let router = router(front, auth, settings, stop.clone());
+    let protocol = Http1::new(router, header_timeout, patience, envelope::farewell);
     serve::serve(listener, protocol, max_connections, open, stop, grace).await;
 }
 
@@ -187,12 +219,16 @@ async fn version<F: Front>(
     Ok(json_response(StatusCode::OK, document.to_string()))
 }
 
+async fn openapi_document<F: Front>(State(gate): State<Arc<Gate<F>>>) -> Response {
+    json_response(StatusCode::OK, gate.openapi.clone())
+}
+
 async fn not_get<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) -> Response {
-    refuse(&gate, Fault::bad_method("GET, HEAD"), request).await
+    refuse(&gate, Fault::bad_method(READS), request).await
 }
 
 async fn not_post<F: Front>(State(gate): State<Arc<Gate<F>>>, request: Request) -> Response {
-    refuse(&gate, Fault::bad_method("POST"), request).await
+    refuse(&gate, Fault::bad_method(SENDS), request).await
 }
 
 async fn elsewhere<F: Front>(

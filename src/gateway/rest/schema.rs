@@ -10,6 +10,10 @@ use super::json::{Json, Object};
 use super::names;
 use crate::event::{InstanceId, MAX_CHARS, Quoted, Status, check_text};
 
+/// What an event may say of the work; the first is meant where nothing is said.
+pub(super) const STATUSES: [(&str, Status); 3] =
+    [("completed", Status::Completed), ("failed", Status::Failed), ("in-progress", Status::InProgress)];
+
 /// An event as its sender spelled it, for the reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -89,14 +93,10 @@ fn event(index: usize, value: Json<'_>, rules: Rules<'_>) -> Result<(Sent, Arriv
     if let Some(tag) = &tag {
         check_text(tag, "of a tag", MAX_CHARS).map_err(|invalid| wrong(&at("tag"), invalid))?;
     }
-    let status = match status.as_deref() {
-        None | Some("completed") => Status::Completed,
-        Some("failed") => Status::Failed,
-        Some("in-progress") => Status::InProgress,
-        Some(other) => {
-            let text = format!("{} is not one of completed, failed and in-progress", Quoted(other));
-            return Err(wrong(&at("status"), text));
-        }
+    let said = status.as_deref().unwrap_or(STATUSES[0].0);
+    let Some(&(_, status)) = STATUSES.iter().find(|(name, _)| *name == said) else {
+        let text = format!("{} is not one of completed, failed and in-progress", Quoted(said));
+        return Err(wrong(&at("status"), text));
     };
     let (name, tag) = (Arc::<str>::from(name), tag.map(Arc::<str>::from));
     let arrived = Arrived {

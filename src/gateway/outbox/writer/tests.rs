@@ -107,9 +107,13 @@ async fn past_its_limit_it_refuses_until_something_has_ended() {
         }
     };
     assert!(matches!(error, KeepError::TooMuch { bound: 65_536, .. }), "{error}");
+    outbox.flush().await;
+    assert!(matches!(outbox.check(), Err(KeepError::TooMuch { bound: 65_536, .. })));
     let tickets = std::iter::from_fn(|| told.take()).map(|kept| kept.ticket).collect();
     outbox.end(tickets);
     outbox.keep(vec![to("a", 2)], ()).await.expect("there is room");
+    outbox.flush().await;
+    assert_eq!(outbox.check(), Ok(()));
 }
 
 #[tokio::test]
@@ -150,8 +154,14 @@ async fn what_could_not_be_written_was_not_kept_and_ends_nothing() {
     disk.set_faults(Faults { full_segments: true, ..Faults::default() });
     let error = outbox.reroute(vec![to("b", 1)], vec![first.ticket]).await.expect_err("no room");
     assert!(matches!(error, KeepError::NotWritten(WriteError::Full { .. })), "{error}");
+    outbox.flush().await;
+    assert!(matches!(outbox.check(), Err(KeepError::NotWritten(WriteError::Full { .. }))));
     disk.set_faults(Faults::default());
     outbox.keep(vec![to("a", 2)], ()).await.expect("there is room again");
+    outbox.flush().await;
+    assert_eq!(outbox.check(), Ok(()));
+    outbox.close().await;
+    assert_eq!(outbox.check(), Err(KeepError::Stopping));
     disk.crash(|| false);
     assert_eq!(numbers(&open(&disk).1), [1, 2]);
 }

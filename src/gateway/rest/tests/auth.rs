@@ -22,8 +22,8 @@ fn open(path: &Path) -> Auth {
     Auth::Tokens(Arc::new(Tokens::open(path, None, Time::default()).unwrap()))
 }
 
-/// A router that knows four tokens, and the folder that their file is in.
-fn guarded() -> (Router, tempfile::TempDir) {
+/// Four tokens, and the folder that their file is in.
+pub(super) fn tokens() -> (tempfile::TempDir, Auth) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.toml");
     let entries = [
@@ -33,7 +33,14 @@ fn guarded() -> (Router, tempfile::TempDir) {
         entry("user", &["member"], Some("p1")),
     ];
     fs::write(&path, entries.concat()).unwrap();
-    (Fake::default().router(open(&path), settings()), folder)
+    let auth = open(&path);
+    (folder, auth)
+}
+
+/// A router that knows them.
+fn guarded() -> (Router, tempfile::TempDir) {
+    let (folder, auth) = tokens();
+    (Fake::default().router(auth, settings()), folder)
 }
 
 async fn call(router: &Router, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {

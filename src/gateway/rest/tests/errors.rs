@@ -99,9 +99,13 @@ async fn a_front_that_forgets_an_event_is_500() {
             Ok(Vec::new())
         }
 
+        fn health(&self) -> Result<(), Unavailable> {
+            Ok(())
+        }
+
         fn refused(&self, _: u16, _: &str) {}
     }
-    let router = router(Forgetful, Auth::None, settings());
+    let router = router(Forgetful, Auth::None, settings(), Flag::default());
     post(&router, "2.1", &one_event("network-changed", BOUND, None)).await.fault(500, "computeFault");
 }
 

@@ -4,6 +4,8 @@ mod auth;
 mod bodies;
 mod errors;
 mod events;
+mod health;
+mod openapi;
 mod versions;
 mod wire;
 
@@ -19,6 +21,7 @@ use tower::ServiceExt;
 
 use super::auth::Auth;
 use super::{Arrived, Front, Settings, Unavailable, router};
+use crate::net::flag::Flag;
 
 /// On a host.
 const BOUND: &str = "3df201cf-2451-44f2-8d25-a4ca826fc1f3";
@@ -58,7 +61,7 @@ impl Fake {
     }
 
     fn router(&self, auth: Auth, settings: Settings) -> Router {
-        router(self.clone(), auth, settings)
+        router(self.clone(), auth, settings, Flag::default())
     }
 }
 
@@ -78,6 +81,10 @@ impl Front for Fake {
         let codes = codes.collect();
         self.taken.lock().unwrap().extend(events);
         Ok(codes)
+    }
+
+    fn health(&self) -> Result<(), Unavailable> {
+        self.unavailable.clone().map_or(Ok(()), Err)
     }
 
     fn refused(&self, code: u16, why: &str) {
@@ -124,7 +131,9 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<B
 }
 
 async fn send(router: &Router, request: Request) -> Got {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = router.clone().oneshot(request).await.unwrap();
+    openapi::check_is_documented(&method, &path, &response);
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };

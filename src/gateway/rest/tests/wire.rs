@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 
 use super::super::serve;
 use super::*;
-use crate::net::flag::Flag;
 use crate::net::http1::Http1;
 use crate::net::listen::{self, Peer};
 use crate::net::serve::Protocol;
