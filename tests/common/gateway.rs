@@ -158,6 +158,18 @@ pub(crate) async fn post(rest: SocketAddr, events: &Value) -> Option<(u16, Value
     Some((status, serde_json::from_str(body).ok()?))
 }
 
+/// The status and the body of what is at a path.
+pub(crate) async fn get(rest: SocketAddr, path: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(rest).await.expect("a connection");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {rest}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("the request sent");
+    let mut reply = String::new();
+    soon("the reply", stream.read_to_string(&mut reply)).await.expect("the reply");
+    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), serde_json::from_str(body).expect("JSON"))
+}
+
 /// The codes of a reply's events.
 pub(crate) fn codes(reply: &Value) -> Vec<u64> {
     let events = reply["events"].as_array().expect("events in the reply");
