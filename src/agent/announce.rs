@@ -68,6 +68,8 @@ async fn stream(
     let at = &shared.bound.gateways[gateway];
     let Some(channel) = roads.to(&at.address) else { return format!("{} is no address", at.address) };
     let (requests, outgoing) = mpsc::channel(1);
+    // Why something is no longer there is told by the changes alone.
+    let (changes, _) = shared.bound.untold(gateway, AT_ONCE);
     let Whole { held, mut whole, version } = shared.bound.whole();
     let hello = |held: &[(InstanceId, Held)], whole| Hello {
         host: shared.config.host.0.clone(),
@@ -75,32 +77,38 @@ async fn stream(
         whole,
         bindings: held.iter().flat_map(|(instance, held)| to_bindings(*instance, held)).collect(),
     };
-    let first = AnnounceRequest { sequence: 1, hello: Some(hello(&held, whole)), changes: Vec::new() };
-    if requests.try_send(first).is_err() {
-        return "its stream is closed".to_owned();
-    }
+    let first = AnnounceRequest {
+        sequence: 1,
+        hello: Some(hello(&held, whole)),
+        changes: changes.iter().flat_map(to_changes).collect(),
+    };
     let most = usize::try_from(shared.config.max_message.0).unwrap_or(usize::MAX);
     let mut directory = DirectoryClient::new(channel).max_decoding_message_size(most);
-    let opening = timeout(PATIENCE, directory.announce(ReceiverStream::new(outgoing)));
-    let mut answers = match opening.await {
-        Err(_) => return too_late(),
-        Ok(Err(status)) => return told(&status),
-        Ok(Ok(answers)) => answers.into_inner(),
+    let opening = async {
+        requests.try_send(first).map_err(|_| "its stream is closed".to_owned())?;
+        let opening = timeout(PATIENCE, directory.announce(ReceiverStream::new(outgoing)));
+        let answers = opening.await.map_err(|_| too_late())?;
+        let mut answers = answers.map_err(|status| told(&status))?.into_inner();
+        take_answer(shared, &mut answers, 1).await.map(|()| answers)
     };
-    if let Err(error) = take_answer(shared, &mut answers, 1).await {
-        return error;
-    }
+    let mut answers = match opening.await {
+        Ok(answers) => answers,
+        Err(error) => {
+            shared.bound.put_back(gateway, changes);
+            return error;
+        }
+    };
     info!(gateway = at.address, bindings = held.len(), "announced");
     backoff.connected(shared.clock.now());
     at.standing.send_modify(|standing| (standing.reachable, standing.told) = (true, version));
 
     let mut sequence = 1;
     loop {
+        let (changes, mut version) = shared.bound.untold(gateway, AT_ONCE);
         let anew = (!whole && shared.bound.is_whole()).then(|| shared.bound.whole());
-        let (changes, version) = match &anew {
-            Some(anew) => (Vec::new(), anew.version),
-            None => shared.bound.untold(gateway, AT_ONCE),
-        };
+        if let Some(anew) = &anew {
+            version = anew.version;
+        }
         if changes.is_empty() && anew.is_none() {
             at.standing.send_if_modified(|standing| {
                 let newer = standing.told < version;

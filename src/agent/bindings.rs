@@ -69,7 +69,7 @@ impl Service for Bindings {
             let instance = convert::parse(&format!("bindings[{at}].instance_uuid"), &binding.instance_uuid)?;
             roles.insert(instance, bindings::role(&format!("bindings[{at}].role"), binding.role)?);
         }
-        let (changed, bound, unbound) = shared.bound.replace(&roles);
+        let (changed, bound, unbound) = shared.bound.replace(shared.clock.now(), &roles);
         if bound + unbound > 0 {
             info!(bound, unbound, "bindings replaced");
         }

@@ -134,8 +134,9 @@ impl Bound {
         })
     }
 
-    /// These are all the roles that it has. Gives also how many are new, and how many went.
-    pub(super) fn replace(&self, roles: &BTreeMap<InstanceId, Role>) -> (Changed, usize, usize) {
+    /// These are all the roles that it has. Gives also how many are new, and how many went. Once all was told, what is
+    /// new since then is bound at that moment; before that, nobody knows since when it is so.
+    pub(super) fn replace(&self, now: Time, roles: &BTreeMap<InstanceId, Role>) -> (Changed, usize, usize) {
         let (mut bound, mut unbound) = (0, 0);
         let mut first = false;
         let mut changed = self.change(|inner| {
@@ -151,7 +152,8 @@ impl Bound {
             for (&instance, &role) in roles {
                 let held = inner.held.entry(instance).or_default();
                 if held.role.is_none_or(|claim| claim.role != role) {
-                    held.role = Some(Claim { role, revision: None, bound_at: None });
+                    let bound_at = (!first).then_some(now);
+                    held.role = Some(Claim { role, revision: None, bound_at });
                     bound += 1;
                     changes.push((instance, None));
                 }

@@ -27,14 +27,16 @@ struct Wait {
     streams: usize,
     /// Until when it would wait, if its stream were lost without an outcome.
     until: Time,
-    /// It has its outcome: with its last stream it is over.
+    /// A stream of it was lost: it was open, and may be again.
+    lost: bool,
+    /// With its last stream it is over.
     over: bool,
 }
 
 impl Waiting {
     /// Those that an earlier process has left, until then at most. If that is past, they are over.
     pub(super) fn left(until: Time) -> Self {
-        Self(BTreeMap::from([(None, Wait { streams: 0, until, over: false })]))
+        Self(BTreeMap::from([(None, Wait { streams: 0, until, lost: true, over: false })]))
     }
 
     /// Whether there are any.
@@ -49,7 +51,7 @@ impl Waiting {
 
     /// A stream of one has opened.
     pub(super) fn open(&mut self, id: WaitId, until: Time) {
-        let wait = self.0.entry(Some(id)).or_insert(Wait { streams: 0, until, over: false });
+        let wait = self.0.entry(Some(id)).or_insert(Wait { streams: 0, until, lost: false, over: false });
         wait.streams += 1;
         wait.until = wait.until.max(until);
     }
@@ -58,12 +60,12 @@ impl Waiting {
     pub(super) fn close(&mut self, id: WaitId, closed: Closed) {
         if let Some(wait) = self.0.get_mut(&Some(id)) {
             wait.streams = wait.streams.saturating_sub(1);
-            wait.over |= match closed {
-                Closed::Lost => false,
-                Closed::Ended => true,
-                // Another stream of this id is that of a wait that is open.
-                Closed::Refused => wait.streams == 0,
-            };
+            match closed {
+                Closed::Lost => wait.lost = true,
+                Closed::Ended => wait.over = true,
+                // What other streams of this id have opened is not its own.
+                Closed::Refused => wait.over |= wait.streams == 0 && !wait.lost,
+            }
         }
     }
 
@@ -118,6 +120,10 @@ mod tests {
         waiting.open(id, at(20));
         waiting.close(id, Closed::Refused);
         waiting.close(id, Closed::Lost);
+        assert_eq!(until(&mut waiting, 1), Some(at(20)));
+        // Nor does one that is refused because there is no room for it just then.
+        waiting.open(id, at(20));
+        waiting.close(id, Closed::Refused);
         assert_eq!(until(&mut waiting, 1), Some(at(20)));
     }
 

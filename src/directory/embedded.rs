@@ -320,7 +320,7 @@ struct KeptInstance {
     #[prost(uint64, tag = "3")]
     unbound_at: u64,
     #[prost(uint64, tag = "4")]
-    newest_host: u64,
+    over: u64,
 }
 
 /// [`Binding`], as it is kept.
@@ -363,7 +363,7 @@ impl KeptInstance {
             bindings: bindings.collect(),
             why: known.unbound.map_or(0, |(why, _)| number_of(&WHYS, &why)),
             unbound_at: known.unbound.map_or(0, |(_, at)| at.as_nanos()),
-            newest_host: known.newest_host.0,
+            over: known.over.0,
         }
     }
 
@@ -374,8 +374,8 @@ impl KeptInstance {
             Some(Binding { host: kept.host.parse().ok()?, role, bound_at, waiting: kept.waiting })
         });
         let unbound = of_number(&WHYS, self.why).map(|why| (why, Time::from_nanos(self.unbound_at)));
-        let newest_host = Revision(self.newest_host);
-        Some(Known { bindings: bindings.collect::<Option<_>>()?, unbound, newest_host })
+        let over = Revision(self.over);
+        Some(Known { bindings: bindings.collect::<Option<_>>()?, unbound, over })
     }
 }
 

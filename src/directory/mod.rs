@@ -77,8 +77,8 @@ pub struct Claim {
     pub role: Role,
     /// The revision that it was given; `None`: none yet.
     pub revision: Option<Revision>,
-    /// When its driver said so by a Bind, by the agent's clock: another moment is another binding. `None`: the driver
-    /// has told it among all that there is, and it may have been so before.
+    /// When that became so, by the agent's clock: another moment is another binding. `None`: the driver has told it among
+    /// all that there is, for the first time, and it may have been so before.
     pub bound_at: Option<Time>,
 }
 

@@ -3,8 +3,8 @@
 //! A host has at most one role for an instance, the newest that its driver told; and beside it, it may be *waiting*:
 //! an operation on it waits for the instance's events. Each new role gets a revision, higher than all before. An
 //! agent that announces a role with its revision keeps it. Of the hosts that say HOST the one with the highest
-//! revision is right, and the others are stale: also once that one has let go of the instance, for they know of nothing
-//! newer.
+//! revision is right, and the others are stale: also once that one has said that the instance is no more, or is on no
+//! host, for they know of nothing newer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Binding {
     pub host: Host,
     /// Its role, if its driver told one.
     pub role: Option<(Role, Revision)>,
-    /// When its driver said so by a Bind; see [`Claim`].
+    /// When that became so; see [`Claim`].
     pub bound_at: Option<Time>,
     /// An operation on it waits for the instance's events.
     pub waiting: bool,
@@ -34,21 +34,21 @@ pub struct Known {
     pub bindings: Vec<Binding>,
     /// Why it was last taken from a host, and when; kept while no host has a role for it that is not stale.
     pub unbound: Option<(Why, Time)>,
-    /// The highest revision that a host of it had.
-    pub newest_host: Revision,
+    /// What hosts said up to this revision is over: a newer one has said that it is no more, or on no host.
+    pub over: Revision,
 }
 
 impl Known {
     /// The host that has it.
     pub fn host(&self) -> Option<&Host> {
         let hosts = self.bindings.iter().filter_map(|binding| match binding.role {
-            Some((Role::Host, revision)) if revision >= self.newest_host => Some((revision, &binding.host)),
+            Some((Role::Host, revision)) if revision > self.over => Some((revision, &binding.host)),
             _ => None,
         });
         hosts.max_by_key(|(revision, _)| *revision).map(|(_, host)| host)
     }
 
-    /// Whether a host says that it has it, and another does, or did, with a higher revision.
+    /// Whether a host says that it has it, and another does with a higher revision, or has said that it is over.
     pub fn is_stale(&self, binding: &Binding) -> bool {
         matches!(binding.role, Some((Role::Host, _))) && self.host() != Some(&binding.host)
     }
@@ -60,12 +60,11 @@ impl Known {
     }
 
     /// The hosts that an event goes to. One that starts work goes only where the instance is; one that ends a wait
-    /// goes also where it was thought to be, unless it is no more, and where it is waited for.
+    /// goes also where it was thought to be, unless it is known to be nowhere, and where it is waited for.
     pub fn hosts_for(&self, starts_work: bool) -> impl Iterator<Item = &Host> {
-        let deleted = matches!(self.unbound, Some((Why::Deleted, _)));
         let takes = move |binding: &&Binding| match starts_work {
-            true => self.has(binding),
-            false => binding.waiting || !deleted || self.has(binding),
+            true => self.is_at(binding),
+            false => binding.waiting || self.unbound.is_none() || self.is_at(binding),
         };
         self.bindings.iter().filter(takes).map(|binding| &binding.host)
     }
@@ -74,13 +73,13 @@ impl Known {
         !self.bindings.is_empty()
     }
 
-    /// Whether a host has it in some way.
-    fn has(&self, binding: &Binding) -> bool {
-        binding.role.is_some() && !self.is_stale(binding)
+    /// Whether some host has it, or is a part of its migration.
+    pub fn is_somewhere(&self) -> bool {
+        self.bindings.iter().any(|binding| self.is_at(binding))
     }
 
-    fn is_had(&self) -> bool {
-        self.bindings.iter().any(|binding| self.has(binding))
+    fn is_at(&self, binding: &Binding) -> bool {
+        binding.role.is_some() && !self.is_stale(binding)
     }
 
     fn on(&mut self, host: &Host) -> Option<&mut Binding> {
@@ -98,7 +97,7 @@ impl Known {
     fn tidy(&mut self) {
         self.bindings.retain(|binding| binding.role.is_some() || binding.waiting);
         if self.bindings.is_empty() && self.unbound.is_none() {
-            self.newest_host = Revision::default();
+            self.over = Revision::default();
         }
     }
 }
@@ -296,26 +295,31 @@ impl Table {
                 // What an agent was given and what is kept here differ only if one of them has lost its disk.
                 let revision = match told.max(has) {
                     Some(revision) => revision,
-                    None => Revision(self.newest.0.saturating_add(1)),
+                    // By the clock, so that also a directory that has lost its disk gives higher ones than it gave.
+                    None => Revision((at.as_nanos() / 1_000).max(self.newest.0.saturating_add(1))),
                 };
                 self.newest = self.newest.max(revision);
                 binding.role = Some((role, revision));
                 binding.bound_at = bound_at.or(has.and(binding.bound_at));
-                if role == Role::Host {
-                    known.newest_host = known.newest_host.max(revision);
-                }
-                if known.is_had() {
+                if known.is_somewhere() {
                     known.unbound = None;
                 }
                 bound = (told != Some(revision)).then_some(Bound { instance, role, bound_at, revision });
             }
             Change::Unbind(why) => {
-                let had = known.bindings.iter().any(|binding| binding.host == *host && known.has(binding));
+                let had = known.bindings.iter().any(|binding| binding.host == *host && known.is_at(binding));
+                if why != Why::Moved && (had || why == Why::Deleted) {
+                    let said = known.bindings.iter().filter_map(|binding| match binding.role {
+                        Some((Role::Host, revision)) => Some(revision),
+                        _ => None,
+                    });
+                    known.over = said.max().unwrap_or_default().max(known.over);
+                }
                 if let Some(binding) = known.on(host) {
                     (binding.role, binding.bound_at) = (None, None);
                 }
                 // A host that no longer has the instance does not know what became of it elsewhere.
-                if !known.is_had() && (had || why == Why::Deleted || known.unbound.is_none()) {
+                if !known.is_somewhere() && (had || why == Why::Deleted || known.unbound.is_none()) {
                     known.unbound = Some((why, at));
                 }
             }

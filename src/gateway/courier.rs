@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep_until, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -112,7 +112,8 @@ impl Courier {
             tokio::select! {
                 biased;
                 () = &mut stopped => return,
-                () = self.queue.news.notified() => {}
+                // Who is told that it is kept goes first.
+                () = self.queue.news.notified() => yield_now().await,
                 () = sleep_until(wake), if wait.is_some() => {}
             }
         }
@@ -126,7 +127,7 @@ impl Courier {
         if !late.is_empty() {
             self.expire(&late).await;
         }
-        let Some(oldest) = front.first().map(|kept| self.post.expires_at(&kept.delivery)) else {
+        let Some(oldest) = front.iter().map(|kept| self.post.expires_at(&kept.delivery)).min() else {
             return match self.queue.depth().0 {
                 0 => Next::Wait(None),
                 _ => Next::GoOn,

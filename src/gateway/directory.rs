@@ -140,23 +140,17 @@ impl Announcements {
     ) -> Result<(), Status> {
         // It may be more than a message may hold, or be cut off: its agent is told.
         let Some(first) = requests.message().await? else { return Ok(()) };
-        let Some(hello) = first.hello else {
+        let Some(hello) = &first.hello else {
             let text = "is required in the first request";
             return Err(Refusal::field("hello", Reason::MissingField, text).into());
         };
-        let all = announced(hello)?;
-        let host = all.host.clone();
+        let host = bindings::host("hello.host", &hello.host)?;
         let (number, ended) = self.leases.open(&host, self.post.clock().now());
         let served = async {
-            let bound = self.whole(all).await?;
+            self.take(answers, &host, first).await?;
             self.post.queues.kick(&host);
-            self.answer(answers, &host, first.sequence, bound).await;
             while let Some(request) = requests.message().await? {
-                let bound = match request.hello {
-                    Some(hello) => self.whole(announced(hello).and_then(|told| of(told, &host))?).await?,
-                    None => self.change(&host, &request.changes).await?,
-                };
-                self.answer(answers, &host, request.sequence, bound).await;
+                self.take(answers, &host, request).await?;
             }
             Ok(())
         };
@@ -182,6 +176,23 @@ impl Announcements {
         }
     }
 
+    /// Takes a request in, and answers it.
+    async fn take(
+        &self,
+        answers: &mpsc::Sender<Result<AnnounceResponse, Status>>,
+        host: &Host,
+        request: AnnounceRequest,
+    ) -> Result<(), Refusal> {
+        let hello = request.hello.map(|hello| announced(hello, host)).transpose()?;
+        // Why something is no longer there is told by the changes alone.
+        let mut bound = self.change(host, &request.changes).await?;
+        if let Some(hello) = hello {
+            bound.extend(self.whole(hello).await?);
+        }
+        self.answer(answers, host, request.sequence, bound).await;
+        Ok(())
+    }
+
     /// An agent tells what there is.
     async fn whole(&self, announced: Announced) -> Result<Vec<Bound>, Refusal> {
         let Announced { host, whole, changes, address } = &announced;
@@ -196,6 +207,9 @@ impl Announcements {
         if changes.len() > MAX_CHANGES {
             let text = format!("has {} changes, at most {MAX_CHANGES} go in one request", changes.len());
             return Err(Refusal::field("changes", Reason::OverLimit, &text));
+        }
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
         let changes = bindings::changes("changes", changes)?;
         let touched = changes.iter().map(|(instance, _)| *instance).collect();
@@ -260,26 +274,18 @@ impl Announcements {
     }
 }
 
-/// What an agent tells of its host.
-fn announced(hello: proto::Hello) -> Result<Announced, Refusal> {
-    let host = bindings::host("hello.host", &hello.host)?;
+/// What an agent tells of its host, which has to be this one.
+fn announced(hello: proto::Hello, host: &Host) -> Result<Announced, Refusal> {
+    if hello.host != host.as_str() {
+        let text = format!("is {}, and this stream is {host}'s", crate::event::Quoted(&hello.host));
+        return Err(Refusal::field("hello.host", Reason::InvalidField, &text));
+    }
     if hello.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
         let text = format!("is {}, it must be HOST:PORT", crate::event::Quoted(&hello.address));
         return Err(Refusal::field("hello.address", Reason::InvalidField, &text));
     }
     let changes = bindings::announced("hello.bindings", &hello.bindings)?;
-    Ok(Announced { host, address: Some(hello.address), whole: hello.whole, changes })
-}
-
-/// The same, if it is of this host.
-fn of(announced: Announced, host: &Host) -> Result<Announced, Refusal> {
-    match announced.host == *host {
-        true => Ok(announced),
-        false => {
-            let text = format!("is {}, and this stream is {host}'s", announced.host);
-            Err(Refusal::field("hello.host", Reason::InvalidField, &text))
-        }
-    }
+    Ok(Announced { host: host.clone(), address: Some(hello.address), whole: hello.whole, changes })
 }
 
 fn unusable(error: DirectoryError) -> Refusal {

@@ -1,16 +1,20 @@
 //! HTTP/1, which REST callers speak: the bounds of a connection, and how it ends.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+use tower::Service;
 
 use super::flag::Flag;
 use super::listen::Peer;
@@ -21,30 +25,34 @@ const MAX_HEAD: usize = 32 * 1024;
 /// Bytes of a request that are read ahead.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Paths and what answers at them, and the bounds of the connections to them.
+/// What answers requests, and the bounds of the connections to it.
 #[derive(Clone)]
-pub struct Http1 {
-    router: Router,
+pub struct Http1<S> {
+    service: S,
     header_timeout: Duration,
     patience: Duration,
     farewell: fn(&str) -> Vec<u8>,
 }
 
-impl Http1 {
-    /// This router. A head that takes longer than `header_timeout`, and a peer that takes nothing of its reply
+impl<S> Http1<S> {
+    /// This service. A head that takes longer than `header_timeout`, and a peer that takes nothing of its reply
     /// for as long as `patience`, end the connection. `farewell` makes the whole reply that a connection more
     /// than there may be gets.
     pub fn new(
-        router: Router,
+        service: S,
         header_timeout: Duration,
         patience: Duration,
         farewell: fn(&str) -> Vec<u8>,
     ) -> Self {
-        Self { router, header_timeout, patience, farewell }
+        Self { service, header_timeout, patience, farewell }
     }
 }
 
-impl Protocol for Http1 {
+impl<S> Protocol for Http1<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     async fn serve(
         self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -59,7 +67,7 @@ impl Protocol for Http1 {
             .max_header_size(MAX_HEAD)
             .max_buf_size(READ_AHEAD)
             .half_close(false);
-        let mut serving = pin!(server.serve_connection(io, TowerToHyperService::new(self.router)));
+        let mut serving = pin!(server.serve_connection(io, TowerToHyperService::new(self.service)));
         tokio::select! {
             biased;
             ended = serving.as_mut() => return Ok(ended?),

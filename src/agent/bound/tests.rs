@@ -55,7 +55,7 @@ fn that_a_driver_has_told_all_is_there_after_a_restart() {
     let some = bind(&bound, one, Role::Host);
     assert!(!kept(&bound, vec![some]).is_whole(), "a Bind tells of one instance alone");
     let version = bound.whole().version;
-    let (all, ..) = bound.replace(&BTreeMap::from([(one, Role::Host)]));
+    let (all, ..) = bound.replace(at(3), &BTreeMap::from([(one, Role::Host)]));
     assert!(all.version > version, "a gateway has to be told");
     assert!(kept(&bound, vec![all]).is_whole());
 }
@@ -84,11 +84,11 @@ fn replace_leaves_waits_alone_and_unbinds_what_it_omits() {
     let bound = bound();
     bind(&bound, one, Role::Host);
     bound.wait(one, WaitId::random(), at(20));
-    let (_, new, gone) = bound.replace(&BTreeMap::from([(two, Role::Host)]));
+    let (_, new, gone) = bound.replace(at(3), &BTreeMap::from([(two, Role::Host)]));
     assert_eq!((new, gone), (1, 1));
     let held = held(&bound);
     assert!(held[&one].role.is_none() && held[&one].waiting.any());
-    assert_eq!(bound.replace(&BTreeMap::from([(two, Role::Host)])).1, 0);
+    assert_eq!(bound.replace(at(3), &BTreeMap::from([(two, Role::Host)])).1, 0);
 }
 
 #[test]
@@ -102,6 +102,21 @@ fn a_bind_is_another_binding_each_time_and_a_revision_is_of_one() {
     let given = Claim { revision: Some(Revision(2)), bound_at: Some(at(2)), ..first };
     assert_eq!(bound.revised(&[(one, given)]).len(), 1);
     assert_eq!(held(&bound)[&one].role, Some(given));
+}
+
+#[test]
+fn what_is_new_among_all_that_there_is_is_bound_then_once_all_was_told() {
+    let (one, bound) = (InstanceId::random(), bound());
+    let since = |bound: &Bound| held(bound).get(&one).and_then(|held| held.role).map(|claim| claim.bound_at);
+    for (now, roles, expected) in [
+        (at(1), BTreeMap::from([(one, Role::Host)]), Some(None)),
+        (at(2), BTreeMap::from([(one, Role::Host)]), Some(None)),
+        (at(3), BTreeMap::new(), None),
+        (at(4), BTreeMap::from([(one, Role::Host)]), Some(Some(at(4)))),
+    ] {
+        bound.replace(now, &roles);
+        assert_eq!(since(&bound), expected);
+    }
 }
 
 #[test]

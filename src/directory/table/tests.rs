@@ -56,15 +56,23 @@ fn the_newest_host_is_the_host_and_older_ones_are_stale() {
 }
 
 #[test]
-fn a_stale_host_is_no_host_again_when_the_newer_one_has_let_go_unless_its_driver_binds_it_anew() {
-    for (left, ends_waits) in [(Why::Moved, &["a"][..]), (Why::Offloaded, &["a"]), (Why::Deleted, &[])] {
+fn the_older_host_has_the_instance_again_once_the_newer_one_says_that_it_has_moved() {
+    let mut table = table();
+    tell(&mut table, 0, "a", false, &[(1, HOST)]);
+    tell(&mut table, 0, "b", false, &[(1, HOST)]);
+    tell(&mut table, 0, "b", false, &[(1, Change::Unbind(Why::Moved))]);
+    assert_eq!((hosts(&table, 1, true), why(&table, 1)), (vec!["a".to_owned()], None));
+}
+
+#[test]
+fn a_stale_host_is_no_host_again_once_the_instance_is_over_unless_its_driver_binds_it_anew() {
+    for left in [Why::Offloaded, Why::Deleted] {
         let mut table = table();
         tell(&mut table, 0, "a", false, &[(1, HOST)]);
         tell(&mut table, 0, "b", false, &[(1, HOST)]);
         tell(&mut table, 0, "b", false, &[(1, Change::Unbind(left))]);
         for _ in 0..2 {
-            assert_eq!(hosts(&table, 1, true), [""; 0]);
-            assert_eq!(hosts(&table, 1, false), ends_waits);
+            assert_eq!((hosts(&table, 1, true), hosts(&table, 1, false)), (vec![], vec![]));
             assert_eq!(why(&table, 1), Some(left));
             // Whatever it was given before, or has lost: it knows of nothing newer.
             tell(&mut table, 0, "a", true, &[(1, again(Role::Host, 1))]);
@@ -73,6 +81,15 @@ fn a_stale_host_is_no_host_again_when_the_newer_one_has_let_go_unless_its_driver
         tell(&mut table, 0, "a", false, &[(1, bound_at(Role::Host, 9))]);
         assert_eq!((hosts(&table, 1, true), why(&table, 1)), (vec!["a".to_owned()], None));
     }
+}
+
+#[test]
+fn a_directory_that_has_lost_its_disk_gives_higher_revisions_than_it_gave() {
+    let (mut before, mut after) = (table(), table());
+    let given = tell(&mut before, 100, "a", false, &[(1, HOST)])[0].revision;
+    tell(&mut after, 101, "b", false, &[(1, HOST)]);
+    tell(&mut after, 102, "a", true, &[(1, again(Role::Host, given.0))]);
+    assert_eq!(hosts(&after, 1, true), ["b"]);
 }
 
 #[test]

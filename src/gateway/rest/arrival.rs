@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::EXPECT;
 use http::{HeaderMap, Method, StatusCode, Uri};
+use tower::ServiceExt;
 use tracing::{Instrument, debug, info_span};
 
 use super::auth::Caller;
@@ -28,11 +29,7 @@ pub(super) struct Arrival {
 }
 
 /// Around every request: its id, its token, and the headers that its reply has.
-pub(super) async fn receive<F: Front>(
-    State(gate): State<Arc<Gate<F>>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn receive<F: Front>(gate: &Gate<F>, router: Router, mut request: Request) -> Response {
     let id = envelope::request_id();
     let global = envelope::global_request_id(request.headers()).map(str::to_owned);
     let span = info_span!("request", id, global);
@@ -44,14 +41,15 @@ pub(super) async fn receive<F: Front>(
         let caller = gate.auth.caller(request.headers(), gate.clock.now());
         let mut response = if caller.is_none() && !is_document(&method, &uri) {
             let root = format!("{}/", versions::base_url(&uri, request.headers()));
-            refuse(&gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
+            refuse(gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
         } else if root != Root::Other && uri.path().contains("//") {
             // To the router a project may be nothing at all.
-            refuse(&gate, nothing_there(), request).await
+            refuse(gate, nothing_there(), request).await
         } else {
             let arrival = Arrival { root, asked: asked.clone(), caller };
             request.extensions_mut().insert(Arc::new(arrival));
-            next.run(request).await
+            let Ok(response) = router.oneshot(request).await;
+            response
         };
         if method == Method::POST
             && let Some(Told(why)) = response.extensions().get()

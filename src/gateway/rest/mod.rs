@@ -19,19 +19,23 @@ mod openapi;
 mod schema;
 mod versions;
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Semaphore;
+use tower::Service;
 
 use self::arrival::{Arrival, refuse};
 use self::auth::Auth;
@@ -154,8 +158,39 @@ const EVENTS: [&str; 4] = [
 const READS: &str = "GET, HEAD";
 const SENDS: &str = "POST";
 
-/// The paths, and what answers at each. Once `stop` is raised, the gateway says that it is not healthy.
-pub fn router<F: Front>(front: F, auth: Auth, settings: Settings, stop: Flag) -> Router {
+/// The front door: the paths and what answers at each, and what is done around every request.
+pub struct Door<F> {
+    gate: Arc<Gate<F>>,
+    router: Router,
+}
+
+impl<F> Clone for Door<F> {
+    fn clone(&self) -> Self {
+        Self { gate: Arc::clone(&self.gate), router: self.router.clone() }
+    }
+}
+
+impl<F: Front, B> Service<http::Request<B>> for Door<F>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let Self { gate, router } = self.clone();
+        Box::pin(async move { Ok(arrival::receive(&gate, router, request.map(Body::new)).await) })
+    }
+}
+
+/// The door to what stands behind it. Once `stop` is raised, the gateway says that it is not healthy.
+pub fn door<F: Front>(front: F, auth: Auth, settings: Settings, stop: Flag) -> Door<F> {
     let slots = Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS));
     let openapi = openapi::document(&settings, auth.is_needed()).to_string().into();
     let versions = Versions::up_to(settings.max_microversion);
@@ -171,10 +206,8 @@ pub fn router<F: Front>(front: F, auth: Auth, settings: Settings, stop: Flag) ->
     for path in EVENTS {
         router = router.route(path, post(events::take::<F>).fallback(not_post::<F>));
     }
-    router
-        .fallback(elsewhere::<F>)
-        .layer(from_fn_with_state(Arc::clone(&gate), arrival::receive::<F>))
-        .with_state(gate)
+    let router = router.fallback(elsewhere::<F>).with_state(Arc::clone(&gate));
+    Door { gate, router }
 }
 
 /// Serves a listener's connections over HTTP/1 until `stop` is raised, then lets the requests on them end, for
@@ -190,8 +223,8 @@ pub async fn serve<F: Front>(
 ) {
     let (header_timeout, patience) = (settings.header_timeout, settings.body_timeout);
     let max_connections = settings.max_connections;
-    let router = router(front, auth, settings, stop.clone());
-    let protocol = Http1::new(router, header_timeout, patience, envelope::farewell);
+    let door = door(front, auth, settings, stop.clone());
+    let protocol = Http1::new(door, header_timeout, patience, envelope::farewell);
     serve::serve(listener, protocol, max_connections, open, stop, grace).await;
 }
 

@@ -37,15 +37,15 @@ pub(super) fn tokens() -> (tempfile::TempDir, Auth) {
     (folder, auth)
 }
 
-/// A router that knows them.
-fn guarded() -> (Router, tempfile::TempDir) {
+/// A door that knows them.
+fn guarded() -> (Door<Fake>, tempfile::TempDir) {
     let (folder, auth) = tokens();
-    (Fake::default().router(auth, settings()), folder)
+    (Fake::default().door(auth, settings()), folder)
 }
 
-async fn call(router: &Router, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {
+async fn call(door: &Door<Fake>, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {
     let header = token.map(|token| ("x-auth-token", token));
-    send(router, request(method, path, header.as_slice(), body.to_owned())).await
+    send(door, request(method, path, header.as_slice(), body.to_owned())).await
 }
 
 fn body() -> String {
@@ -54,18 +54,18 @@ fn body() -> String {
 
 #[tokio::test]
 async fn a_token_of_the_file_with_the_role_may_send() {
-    let (router, _folder) = guarded();
+    let (door, _folder) = guarded();
     for (token, path) in
         [("neutron", PATH), ("neutron", OTHERS), ("boss", OTHERS), ("bound", OWN), ("bound", PATH)]
     {
-        let got = call(&router, "POST", path, Some(token), &body()).await;
+        let got = call(&door, "POST", path, Some(token), &body()).await;
         assert_eq!(got.status, StatusCode::OK, "{token} {path}");
     }
 }
 
 #[tokio::test]
 async fn without_a_known_token_it_is_401_before_path_method_version_and_body() {
-    let (router, _folder) = guarded();
+    let (door, _folder) = guarded();
     for token in [None, Some(""), Some("nobody"), Some("neutron2")] {
         for (method, path) in [
             ("POST", PATH),
@@ -76,7 +76,7 @@ async fn without_a_known_token_it_is_401_before_path_method_version_and_body() {
         ] {
             let mut headers = vec![("x-openstack-nova-api-version", "9.9"), ("host", "h:1")];
             headers.extend(token.map(|token| ("x-auth-token", token)));
-            let got = send(&router, request(method, path, &headers, "nonsense")).await;
+            let got = send(&door, request(method, path, &headers, "nonsense")).await;
             assert_eq!(got.status, StatusCode::UNAUTHORIZED, "{method} {path}");
             let error = &got.body["error"];
             assert_eq!((&error["code"], &error["title"]), (&json!(401), &json!("Unauthorized")));
@@ -94,38 +94,38 @@ async fn where_tokens_are_to_be_had_is_told() {
     fs::write(&path, "").unwrap();
     let uri = Some("https://keystone.example/".to_owned());
     let auth = Auth::Tokens(Arc::new(Tokens::open(&path, uri, Time::default()).unwrap()));
-    let got = call(&Fake::default().router(auth, settings()), "POST", PATH, None, &body()).await;
+    let got = call(&Fake::default().door(auth, settings()), "POST", PATH, None, &body()).await;
     assert_eq!(got.header("www-authenticate"), Some("Keystone uri=\"https://keystone.example/\""));
 }
 
 #[tokio::test]
 async fn version_documents_need_no_token() {
-    let (router, _folder) = guarded();
+    let (door, _folder) = guarded();
     for path in ["/", "/v2.1", "/v2.1/", "/v2", "/v2/"] {
-        assert_eq!(call(&router, "GET", path, None, "").await.status, StatusCode::OK, "{path}");
+        assert_eq!(call(&door, "GET", path, None, "").await.status, StatusCode::OK, "{path}");
     }
-    assert_eq!(call(&router, "GET", "/v9", None, "").await.status, StatusCode::MULTIPLE_CHOICES);
+    assert_eq!(call(&door, "GET", "/v9", None, "").await.status, StatusCode::MULTIPLE_CHOICES);
 }
 
 #[tokio::test]
 async fn a_project_that_is_not_the_tokens_is_400_and_comes_before_the_schema() {
-    let (router, _folder) = guarded();
-    let message = call(&router, "POST", OTHERS, Some("bound"), &body()).await.fault(400, "badRequest");
+    let (door, _folder) = guarded();
+    let message = call(&door, "POST", OTHERS, Some("bound"), &body()).await.fault(400, "badRequest");
     assert!(message.contains("project"));
-    let message = call(&router, "POST", OTHERS, Some("bound"), "{}").await.fault(400, "badRequest");
+    let message = call(&door, "POST", OTHERS, Some("bound"), "{}").await.fault(400, "badRequest");
     assert!(message.contains("project"));
-    let message = call(&router, "POST", OTHERS, Some("bound"), "{").await.fault(400, "badRequest");
+    let message = call(&door, "POST", OTHERS, Some("bound"), "{").await.fault(400, "badRequest");
     assert!(message.contains("JSON"));
-    call(&router, "POST", OTHERS, Some("user"), &body()).await.fault(400, "badRequest");
+    call(&door, "POST", OTHERS, Some("user"), &body()).await.fault(400, "badRequest");
 }
 
 #[tokio::test]
 async fn without_the_role_it_is_403_and_the_schema_comes_first() {
-    let (router, _folder) = guarded();
-    call(&router, "POST", OWN, Some("user"), &body()).await.fault(403, "forbidden");
-    call(&router, "POST", OWN, Some("user"), "{}").await.fault(400, "badRequest");
-    call(&router, "GET", OWN, Some("user"), "").await.fault(405, "badMethod");
-    call(&router, "POST", "/v2.1/no", Some("user"), "").await.fault(404, "itemNotFound");
+    let (door, _folder) = guarded();
+    call(&door, "POST", OWN, Some("user"), &body()).await.fault(403, "forbidden");
+    call(&door, "POST", OWN, Some("user"), "{}").await.fault(400, "badRequest");
+    call(&door, "GET", OWN, Some("user"), "").await.fault(405, "badMethod");
+    call(&door, "POST", "/v2.1/no", Some("user"), "").await.fault(404, "itemNotFound");
 }
 
 #[test]

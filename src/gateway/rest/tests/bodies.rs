@@ -3,7 +3,7 @@ use super::*;
 /// The message of the 400 that this body gets.
 async fn refused(body: impl Into<Body>) -> String {
     let fake = Fake::default();
-    let got = send(&fake.router(Auth::None, settings()), request("POST", PATH, &[], body)).await;
+    let got = send(&fake.door(Auth::None, settings()), request("POST", PATH, &[], body)).await;
     assert!(fake.taken().is_empty());
     got.fault(400, "badRequest")
 }
@@ -31,7 +31,7 @@ async fn deep_nesting_is_an_error_and_not_the_end_of_the_stack() {
     let fake = Fake::default();
     let unknown = format!("{{\"x\": {}, \"events\": []}}", "[".repeat(500_000));
     let request = request("POST", "/v2/os-server-external-events", &[], unknown);
-    send(&fake.router(Auth::None, settings()), request).await.fault(400, "badRequest");
+    send(&fake.door(Auth::None, settings()), request).await.fault(400, "badRequest");
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_message_names_the_field_and_what_was_wrong_with_it() {
 async fn a_tag_has_255_characters_at_most_whatever_their_bytes() {
     let fake = Fake::default();
     let tag = "é".repeat(255);
-    let got = post(&fake.router(Auth::None, settings()), "2.1", &with("tag", json!(tag))).await;
+    let got = post(&fake.door(Auth::None, settings()), "2.1", &with("tag", json!(tag))).await;
     assert_eq!(got.body["events"][0]["tag"], tag);
     assert_eq!(fake.taken()[0].tag.as_deref(), Some(&*tag));
     assert!(refused(with("tag", json!("é".repeat(256))).to_string()).await.contains("256"));
@@ -88,7 +88,7 @@ async fn of_a_key_that_is_there_twice_the_last_counts() {
             {{"name": "no-such", "name": "network-vif-plugged", "server_uuid": "{BOUND}", "tag": "a", "tag": "b"}}
         ]}}"#
     );
-    let got = send(&fake.router(Auth::None, settings()), request("POST", PATH, &[], body)).await;
+    let got = send(&fake.door(Auth::None, settings()), request("POST", PATH, &[], body)).await;
     assert_eq!(got.status, StatusCode::OK);
     assert_eq!(got.body["events"][0]["tag"], "b");
     assert_eq!(&*fake.taken()[0].name, "network-vif-plugged");
@@ -96,31 +96,31 @@ async fn of_a_key_that_is_there_twice_the_last_counts() {
 
 #[tokio::test]
 async fn under_v2_unknown_fields_are_let_through_and_do_not_come_back() {
-    let router = Fake::default().router(Auth::None, settings());
+    let door = Fake::default().door(Auth::None, settings());
     let mut body = with("colour", json!("red"));
     body["more"] = json!({"a": [1]});
     let path = "/v2/os-server-external-events";
-    let got = send(&router, request("POST", path, &[], body.to_string())).await;
+    let got = send(&door, request("POST", path, &[], body.to_string())).await;
     assert_eq!(got.status, StatusCode::OK);
     let expected =
         json!({"name": "network-changed", "server_uuid": BOUND, "status": "completed", "code": 200});
     assert_eq!(got.body, json!({"events": [expected]}));
     // All else is as at 2.1.
     for body in [with("tag", json!(null)), one_event("volume-extended", BOUND, Some("v"))] {
-        send(&router, request("POST", path, &[], body.to_string())).await.fault(400, "badRequest");
+        send(&door, request("POST", path, &[], body.to_string())).await.fault(400, "badRequest");
     }
 }
 
 #[tokio::test]
 async fn a_body_over_the_bound_is_413_whether_it_says_its_length_or_not() {
     let small = Settings { max_body: 200, ..settings() };
-    let router = Fake::default().router(Auth::None, small);
+    let door = Fake::default().door(Auth::None, small);
     let body = one_event("network-vif-plugged", BOUND, Some(""));
     let room = 200 - body.to_string().len();
     let fits = one_event("network-vif-plugged", BOUND, Some(&"x".repeat(room)));
-    assert_eq!(post(&router, "2.1", &fits).await.status, StatusCode::OK);
+    assert_eq!(post(&door, "2.1", &fits).await.status, StatusCode::OK);
     let over = one_event("network-vif-plugged", BOUND, Some(&"x".repeat(room + 1)));
-    assert!(post(&router, "2.1", &over).await.fault(413, "overLimit").contains("max_body"));
+    assert!(post(&door, "2.1", &over).await.fault(413, "overLimit").contains("max_body"));
     let parts = over
         .to_string()
         .into_bytes()
@@ -128,12 +128,12 @@ async fn a_body_over_the_bound_is_413_whether_it_says_its_length_or_not() {
         .map(|part| Ok::<_, std::io::Error>(part.to_vec()))
         .collect::<Vec<_>>();
     let unsaid = Body::from_stream(tokio_stream::iter(parts));
-    send(&router, request("POST", PATH, &[], unsaid)).await.fault(413, "overLimit");
+    send(&door, request("POST", PATH, &[], unsaid)).await.fault(413, "overLimit");
 }
 
 #[tokio::test]
 async fn the_known_media_types_are_read_as_json_and_others_are_415() {
-    let router = Fake::default().router(Auth::None, settings());
+    let door = Fake::default().door(Auth::None, settings());
     let body = one_event("network-changed", BOUND, None).to_string();
     for taken in [
         "",
@@ -143,11 +143,11 @@ async fn the_known_media_types_are_read_as_json_and_others_are_415() {
         "application/vnd.openstack.compute+json",
         "application/vnd.openstack.compute+json;version=2.1",
     ] {
-        let got = send(&router, request("POST", PATH, &[("content-type", taken)], body.clone())).await;
+        let got = send(&door, request("POST", PATH, &[("content-type", taken)], body.clone())).await;
         assert_eq!(got.status, StatusCode::OK, "{taken}");
     }
     for other in ["application/xml", "application/x-www-form-urlencoded", "json", "text/plain2"] {
-        let got = send(&router, request("POST", PATH, &[("content-type", other)], body.clone())).await;
+        let got = send(&door, request("POST", PATH, &[("content-type", other)], body.clone())).await;
         got.fault(415, "badMediaType");
     }
 }

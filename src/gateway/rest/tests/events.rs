@@ -10,9 +10,9 @@ async fn each_name_is_taken_from_its_microversion_on_and_a_schema_error_before()
     for known in NAMES {
         for minor in minors {
             let fake = Fake::default();
-            let router = fake.router(Auth::None, settings());
+            let door = fake.door(Auth::None, settings());
             let body = one_event(known.name, BOUND, Some("POWER_ON"));
-            let got = post(&router, &format!("2.{minor}"), &body).await;
+            let got = post(&door, &format!("2.{minor}"), &body).await;
             if minor >= known.since {
                 assert_eq!(got.status, StatusCode::OK, "{} at 2.{minor}", known.name);
                 assert_eq!(got.body["events"][0]["code"], 200);
@@ -28,10 +28,10 @@ async fn each_name_is_taken_from_its_microversion_on_and_a_schema_error_before()
 
 #[tokio::test]
 async fn the_names_that_need_a_tag_are_refused_one_by_one_without_it_and_the_others_are_not() {
-    let router = Fake::default().router(Auth::None, settings());
+    let door = Fake::default().door(Auth::None, settings());
     let needing = ["volume-extended", "power-update", "accelerator-request-bound"];
     for known in NAMES {
-        let got = post(&router, "latest", &one_event(known.name, BOUND, None)).await;
+        let got = post(&door, "latest", &one_event(known.name, BOUND, None)).await;
         let event = &got.body["events"][0];
         let (whole, code, status) = match needing.contains(&known.name) {
             true => (StatusCode::MULTI_STATUS, 400, "failed"),
@@ -51,7 +51,7 @@ async fn what_starts_work_is_told_from_what_ends_a_wait() {
 
 #[tokio::test]
 async fn each_case_of_an_event_has_its_code_and_any_but_200_makes_the_whole_207() {
-    let router = Fake::default().router(Auth::None, settings());
+    let door = Fake::default().door(Auth::None, settings());
     for (server_uuid, tag, code, status) in [
         (BOUND, Some("v"), 200, "completed"),
         (HOSTLESS, Some("v"), 422, "failed"),
@@ -60,7 +60,7 @@ async fn each_case_of_an_event_has_its_code_and_any_but_200_makes_the_whole_207(
         (HOSTLESS, None, 400, "failed"),
         (UNKNOWN, None, 404, "failed"),
     ] {
-        let got = post(&router, "2.51", &one_event("volume-extended", server_uuid, tag)).await;
+        let got = post(&door, "2.51", &one_event("volume-extended", server_uuid, tag)).await;
         assert_eq!(got.status.as_u16(), if code == 200 { 200 } else { 207 });
         let mut expected = json!({
             "name": "volume-extended", "server_uuid": server_uuid, "status": status, "code": code,
@@ -75,7 +75,7 @@ async fn each_case_of_an_event_has_its_code_and_any_but_200_makes_the_whole_207(
         {"name": "network-changed", "server_uuid": BOUND},
         {"name": "network-changed", "server_uuid": HOSTLESS},
     ]});
-    let got = post(&router, "2.1", &mixed).await;
+    let got = post(&door, "2.1", &mixed).await;
     assert_eq!(got.status, StatusCode::MULTI_STATUS);
     let codes: Vec<_> = got.body["events"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
     assert_eq!(codes, [404, 200, 422]);
@@ -94,7 +94,7 @@ async fn a_reply_has_the_deliverys_status_whatever_the_events_own_was() {
         if let Some(status) = given {
             body["events"][0]["status"] = status.into();
         }
-        let got = post(&fake.router(Auth::None, settings()), "2.1", &body).await;
+        let got = post(&fake.door(Auth::None, settings()), "2.1", &body).await;
         assert_eq!(got.body["events"][0]["status"], "completed");
         assert_eq!(fake.taken()[0].status, meant);
     }
@@ -113,8 +113,8 @@ async fn a_uuid_in_another_spelling_names_the_same_instance_and_comes_back_as_it
         format!("{}-{}", &plain[..4], &plain[4..]),
     ] {
         let fake = Fake::default();
-        let router = fake.router(Auth::None, settings());
-        let got = post(&router, "2.1", &one_event("network-changed", &spelled, None)).await;
+        let door = fake.door(Auth::None, settings());
+        let got = post(&door, "2.1", &one_event("network-changed", &spelled, None)).await;
         assert_eq!(got.status, StatusCode::OK);
         assert_eq!(got.body["events"][0]["server_uuid"], spelled.as_str());
         assert_eq!(fake.taken()[0].instance.to_string(), BOUND);
@@ -136,14 +136,14 @@ async fn the_published_example_goes_through_word_for_word_with_its_name_admitted
     let path = "/v2.1/0123456789abcdef/os-server-external-events";
     let json = [("content-type", "application/json")];
     let fake = Fake::default();
-    let refused = send(&fake.router(Auth::None, settings()), request("POST", path, &json, example)).await;
+    let refused = send(&fake.door(Auth::None, settings()), request("POST", path, &json, example)).await;
     refused.fault(400, "badRequest");
 
     let admitting = Settings { extra_event_names: vec!["test-event".to_owned()], ..settings() };
-    let router = fake.router(Auth::None, admitting);
+    let door = fake.door(Auth::None, admitting);
     for version in ["2.1", "2.93", "latest"] {
         let headers = [json[0], ("openstack-api-version", &format!("compute {version}"))];
-        let got = send(&router, request("POST", path, &headers, example)).await;
+        let got = send(&door, request("POST", path, &headers, example)).await;
         assert_eq!(got.status, StatusCode::OK);
         let expected = json!({"events": [{
             "name": "test-event", "tag": "foo", "status": "completed", "code": 200, "server_uuid": BOUND,
@@ -155,15 +155,15 @@ async fn the_published_example_goes_through_word_for_word_with_its_name_admitted
 
 #[tokio::test]
 async fn an_empty_tag_is_a_tag() {
-    let router = Fake::default().router(Auth::None, settings());
-    let got = post(&router, "latest", &one_event("volume-extended", BOUND, Some(""))).await;
+    let door = Fake::default().door(Auth::None, settings());
+    let got = post(&door, "latest", &one_event("volume-extended", BOUND, Some(""))).await;
     assert_eq!(got.status, StatusCode::OK);
     assert_eq!(got.body["events"][0]["tag"], "");
 }
 
 #[tokio::test]
 async fn the_same_is_served_under_both_roots_with_a_project_and_without() {
-    let router = Fake::default().router(Auth::None, settings());
+    let door = Fake::default().door(Auth::None, settings());
     for path in [
         PATH,
         "/v2.1/p/os-server-external-events",
@@ -171,7 +171,7 @@ async fn the_same_is_served_under_both_roots_with_a_project_and_without() {
         "/v2/p/os-server-external-events",
     ] {
         let body = one_event("network-changed", BOUND, None).to_string();
-        let got = send(&router, request("POST", path, &[], body)).await;
+        let got = send(&door, request("POST", path, &[], body)).await;
         assert_eq!(got.status, StatusCode::OK, "{path}");
     }
 }

@@ -1,4 +1,4 @@
-//! The published tables, row by row, at a router with nothing but a fake behind it; and a real socket.
+//! The published tables, row by row, at a door with nothing but a fake behind it; and a real socket.
 
 mod auth;
 mod bodies;
@@ -11,7 +11,6 @@ mod wire;
 
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use http::{HeaderMap, StatusCode};
@@ -20,7 +19,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::auth::Auth;
-use super::{Arrived, Front, Settings, Unavailable, router};
+use super::{Arrived, Door, Front, Settings, Unavailable, door};
 use crate::net::flag::Flag;
 
 /// On a host.
@@ -60,8 +59,8 @@ impl Fake {
         self.taken.lock().unwrap().clone()
     }
 
-    fn router(&self, auth: Auth, settings: Settings) -> Router {
-        router(self.clone(), auth, settings, Flag::default())
+    fn door(&self, auth: Auth, settings: Settings) -> Door<Fake> {
+        door(self.clone(), auth, settings, Flag::default())
     }
 }
 
@@ -130,9 +129,9 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<B
     request.body(body.into()).unwrap()
 }
 
-async fn send(router: &Router, request: Request) -> Got {
+async fn send<F: Front>(door: &Door<F>, request: Request) -> Got {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = router.clone().oneshot(request).await.unwrap();
+    let response = door.clone().oneshot(request).await.unwrap();
     openapi::check_is_documented(&method, &path, &response);
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -141,9 +140,9 @@ async fn send(router: &Router, request: Request) -> Got {
 }
 
 /// Posts a body of JSON at a microversion.
-async fn post(router: &Router, version: &str, body: &Value) -> Got {
+async fn post<F: Front>(door: &Door<F>, version: &str, body: &Value) -> Got {
     let headers = [("x-openstack-nova-api-version", version)];
-    send(router, request("POST", PATH, &headers, body.to_string())).await
+    send(door, request("POST", PATH, &headers, body.to_string())).await
 }
 
 fn one_event(name: &str, server_uuid: &str, tag: Option<&str>) -> Value {

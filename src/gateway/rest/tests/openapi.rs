@@ -42,8 +42,8 @@ fn fits(template: &str, path: &str) -> bool {
 }
 
 async fn got(auth: Auth, settings: Settings) -> Value {
-    let router = Fake::default().router(auth, settings);
-    let got = send(&router, request("GET", "/openapi.json", &[], "")).await;
+    let door = Fake::default().door(auth, settings);
+    let got = send(&door, request("GET", "/openapi.json", &[], "")).await;
     assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, Some("application/json")));
     got.body
 }

@@ -143,8 +143,8 @@ async fn a_header_of_100_kb_is_431() {
 async fn a_peer_that_takes_nothing_of_its_reply_is_cut() {
     let (mut peer, io) = tokio::io::duplex(16);
     let patience = Duration::from_secs(30);
-    let router = Fake::default().router(Auth::None, settings());
-    let protocol = Http1::new(router, Duration::from_secs(3_600), patience, |_| Vec::new());
+    let door = Fake::default().door(Auth::None, settings());
+    let protocol = Http1::new(door, Duration::from_secs(3_600), patience, |_| Vec::new());
     let address = Peer::Tcp("127.0.0.1:1".parse().unwrap());
     let serving = tokio::spawn(protocol.serve(io, address, Flag::default()));
     peer.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
