@@ -161,6 +161,8 @@ async fn what_could_not_be_written_was_not_kept_and_ends_nothing() {
     outbox.flush().await;
     assert_eq!(outbox.check(), Ok(()));
     outbox.close().await;
+    let mut state = outbox.state();
+    while state.changed().await.is_ok() {}
     assert_eq!(outbox.check(), Err(KeepError::Stopping));
     disk.crash(|| false);
     assert_eq!(numbers(&open(&disk).1), [1, 2]);

@@ -150,9 +150,9 @@ fn header_at(name: &str) -> Value {
 pub(super) fn spelled(name: &HeaderName) -> String {
     let word = |word: &str| match word {
         "openstack" => "OpenStack".to_owned(),
-        "api" | "id" | "www" => word.to_ascii_uppercase(),
+        "api" | "www" => word.to_ascii_uppercase(),
         _ => {
-            let (first, rest) = word.split_at(1);
+            let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
             first.to_ascii_uppercase() + rest
         }
     };

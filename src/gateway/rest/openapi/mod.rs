@@ -61,9 +61,9 @@ fn about(settings: &Settings) -> String {
     format!(
         "Takes external events of instances in, and sends each to every host that has its instance.\n\n\
          Microversions: `{standard}: compute 2.X`, or the older `{legacy}: 2.X`; the first wins if both are there. \
-         X is from {LOWEST} to {max}, or the whole is `latest`; without a header it is {LOWEST}. Names of events are \
-         known from a microversion on: one that is sent below it is 400. `/v2` has the rules of 2.{LOWEST}, lets \
-         unknown fields through, and neither reads nor sends these headers.\n\n\
+         X is from {LOWEST} to {max}, or the whole is `latest`; without a header the version is 2.{LOWEST}. Names of \
+         events are known from a microversion on: one that is sent below it is 400. `/v2` has the rules of \
+         2.{LOWEST}, lets unknown fields through, and neither reads nor sends these headers.\n\n\
          HEAD is answered wherever GET is. Any path under a root that is not listed is 300 with the versions that \
          there are, whatever the method; any other path that is not listed is 404. What is no HTTP is 400, and a \
          head of more than 32 KiB is 431, both without a body.",
