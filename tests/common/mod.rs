@@ -8,6 +8,7 @@ pub(crate) mod driver;
 pub(crate) mod gateway;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod web;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -33,7 +34,7 @@ use self::process::Process;
 
 /// Within this everything that is waited for happens, on a machine that is busy with other things too.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer. Fails if there is none within [`BOUND`].
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {

@@ -48,6 +48,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
+    }
+
     /// How it ended. Fails if it has not by `bound`.
     pub(crate) async fn ended(&mut self, bound: Duration) -> ExitStatus {
         let ended = timeout(bound, async {
