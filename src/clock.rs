@@ -4,6 +4,7 @@
 //! can be tried out at any moment.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment by the log's clock: nanoseconds since 1970, good until 2554.
@@ -44,6 +45,16 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let moment = UNIX_EPOCH + Duration::from_nanos(self.0);
         humantime::format_rfc3339_millis(moment).fmt(f)
+    }
+}
+
+impl FromStr for Time {
+    type Err = humantime::TimestampError;
+
+    /// A moment as RFC 3339 has it, in UTC.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let moment = humantime::parse_rfc3339_weak(text)?;
+        Ok(Self(nanos(moment.duration_since(UNIX_EPOCH).unwrap_or_default())))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod gateway;
 mod options;
+mod services;
 mod values;
 
 use std::net::SocketAddr;
@@ -17,9 +18,9 @@ use crate::journal::consumers::Consumers;
 use crate::journal::retention::Retention;
 
 use self::options::options;
+pub use self::services::{CaFile, OptionalUrl};
 pub use self::values::{
-    Addresses, Bytes, Durability, FilePath, HostName, LogFormat, LogLevel, Names, OptionalAddress, Span,
-    Switch,
+    Addresses, Bytes, Durability, FilePath, LogFormat, LogLevel, Name, Names, OptionalAddress, Span, Switch,
 };
 pub(crate) use self::values::{choices, none_of};
 
@@ -70,7 +71,7 @@ options! {
     "WAKEFUL_";
     listen: SocketAddr = "127.0.0.1:7420"; "Where to take events in over gRPC; loopback only. Port 0: a free one"
     socket: FilePath = "agent.sock in the runtime folder"; "The Unix socket for the drivers and operators of this host"
-    host: HostName = "the machine's name"; "The name of this host"
+    host: Name = "the machine's name"; "The name of this host"
     data_dir: FilePath = "wakeful in the state folder"; "The folder of the log"
     durability: Durability = "sync"; "What is on disk before an event is acknowledged. sync: the event; a crash, also of the machine, loses nothing. os: it is written, and a crash of the machine may lose the newest; if so the log gets a new id. none: nothing, the log is in memory and a crash or a stop loses it all"
     repair: Switch = "false"; "Start also from a log that is damaged, without what cannot be read; the log gets a new id. For one start"

@@ -5,11 +5,15 @@
 use std::net::SocketAddr;
 
 use super::options::options;
-use super::{Bytes, ConfigError, Durability, FilePath, LogFormat, LogLevel, Names, Span, Switch};
+use super::{
+    Bytes, CaFile, ConfigError, Durability, FilePath, LogFormat, LogLevel, Name, Names, OptionalUrl, Span,
+    Switch,
+};
 use crate::gateway::front::Unknown;
 use crate::gateway::outbox;
 use crate::gateway::post::Ages;
 use crate::gateway::rest;
+use crate::gateway::rest::auth::{Roles, keystone};
 use crate::net::http2;
 
 /// How callers are told apart.
@@ -19,9 +23,11 @@ pub enum AuthKind {
     None,
     /// By the tokens of a file.
     Tokens,
+    /// By the tokens of Keystone.
+    Keystone,
 }
 
-super::choices!(AuthKind { None = "none", Tokens = "tokens" });
+super::choices!(AuthKind { None = "none", Tokens = "tokens", Keystone = "keystone" });
 
 options! {
     "WAKEFUL_GATEWAY_";
@@ -31,8 +37,20 @@ options! {
     data_dir: FilePath = "wakeful/gateway in the state folder"; "The folder of the outbox and the directory"
     durability: Durability = "sync"; "What is on disk before a request is answered 200. sync: its events; a crash, also of the machine, loses none. os: they are written, and a crash of the machine may lose the newest. none: nothing, a crash or a stop loses them all"
     repair: Switch = "false"; "Start also from an outbox that is damaged, without what cannot be read. For one start"
-    auth: AuthKind = "none"; "How callers are told apart: none (everyone may send), or tokens (by those of tokens_file)"
+    auth: AuthKind = "none"; "How callers are told apart: none (everyone may send), tokens (by those of tokens_file), or keystone (by Keystone's)"
     tokens_file: FilePath = "/etc/wakeful/tokens.toml"; "The file of tokens, as auth = tokens has it; it is read again when it changes"
+    roles: Names = "service,admin"; "With auth = tokens or keystone: the roles, with commas between them, of which a caller needs one"
+    keystone_url: OptionalUrl = "off"; "Where Keystone is, as auth = keystone has it: http://HOST:5000 say, with or without /v3. Callers without a valid token are told it"
+    keystone_ca_file: CaFile = "system"; "The file of PEM with the authorities of Keystone's certificate. system: those that the system trusts"
+    keystone_user: Name = "wakeful"; "The user that the gateway is to Keystone, which has to be one that may validate tokens"
+    keystone_user_domain: Name = "Default"; "The name of that user's domain"
+    keystone_password_file: FilePath = "/etc/wakeful/keystone-password"; "The file of that user's password, which others must not be able to read; it is read whenever the gateway needs a new token"
+    keystone_project: Name = "service"; "The project that the gateway acts for"
+    keystone_project_domain: Name = "Default"; "The name of that project's domain"
+    keystone_timeout: Span = "10s", "100ms" to "5m"; "How long a token may wait to be validated, and how long Keystone may take then"
+    keystone_cache_time: Span = "1m", "0s" to "1h"; "How long a valid token is taken for valid without being validated again: so long a revoked one may yet send, and so long Keystone may be away"
+    keystone_max_cached: usize = "10000", "1" to "1000000"; "How many tokens are remembered: so many valid ones, and so many others"
+    keystone_max_validations: usize = "16", "1" to "1000"; "How many tokens Keystone is asked about at once; 64 times as many may wait for that"
     unknown: Unknown = "404"; "What events of an instance that nobody has ever spoken of are answered: 404, 422, or park (200, and they are kept for a host that has it)"
     extra_event_names: Names = ""; "Names, with commas between them, that events may have besides those of the API"
     max_microversion: u16 = "104", "1" to "999"; "The highest microversion there is, after its 2."
@@ -93,10 +111,19 @@ impl Config {
             return Err(ConfigError::NotPossible {
                 option: "listen",
                 value: self.listen.to_string(),
-                text: "with auth = none everyone could send: listen on loopback, or set auth = tokens, or \
-                       insecure_listen"
+                text: "with auth = none everyone could send: listen on loopback, or set auth, or insecure_listen"
                     .into(),
             });
+        }
+        if self.auth != AuthKind::None && self.roles.0.is_empty() {
+            return Err(ConfigError::NotPossible {
+                option: "roles",
+                value: String::new(),
+                text: "without a role nobody could send".into(),
+            });
+        }
+        if self.auth == AuthKind::Keystone {
+            self.keystone()?;
         }
         Ok(self)
     }
@@ -114,6 +141,40 @@ impl Config {
             body_timeout: self.body_timeout.0,
             max_connections: self.max_connections,
         }
+    }
+
+    /// Who may send.
+    pub fn roles(&self) -> Roles {
+        Roles(self.roles.0.clone())
+    }
+
+    /// How Keystone is asked.
+    ///
+    /// # Errors
+    ///
+    /// If it is not said where it is.
+    pub fn keystone(&self) -> Result<keystone::Settings, ConfigError> {
+        let url = self.keystone_url.0.clone().ok_or_else(|| ConfigError::NotPossible {
+            option: "keystone_url",
+            value: "off".into(),
+            text: "auth = keystone needs to know where Keystone is".into(),
+        })?;
+        Ok(keystone::Settings {
+            url,
+            ca_file: self.keystone_ca_file.0.clone(),
+            credentials: keystone::Credentials {
+                user: self.keystone_user.0.clone(),
+                user_domain: self.keystone_user_domain.0.clone(),
+                password_file: self.keystone_password_file.0.clone(),
+                project: self.keystone_project.0.clone(),
+                project_domain: self.keystone_project_domain.0.clone(),
+            },
+            roles: self.roles(),
+            cache_time: self.keystone_cache_time.0,
+            max_cached: self.keystone_max_cached,
+            max_validations: self.keystone_max_validations,
+            timeout: self.keystone_timeout.0,
+        })
     }
 
     /// How long deliveries are tried.
@@ -134,5 +195,32 @@ impl Config {
             keepalive_timeout: self.keepalive_timeout.0,
             first_byte_timeout: self.first_byte_timeout.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let options: Options = toml::from_str(text).unwrap();
+        options.resolve().err().unwrap().to_string()
+    }
+
+    #[test]
+    fn keystone_has_to_be_somewhere_and_somebody_has_to_be_let_in() {
+        assert!(refused("auth = 'keystone'").contains("keystone_url is off"));
+        assert!(refused("auth = 'tokens'\nroles = ''").contains("roles is"));
+        let options: Options =
+            toml::from_str("auth = 'keystone'\nkeystone_url = 'http://k:5000/v3/'").unwrap();
+        let keystone = options.resolve().ok().unwrap().keystone().unwrap();
+        assert_eq!((keystone.url.as_str(), keystone.roles.0.len()), ("http://k:5000/v3", 2));
+        assert!(keystone.ca_file.is_none());
+    }
+
+    #[test]
+    fn a_url_that_may_have_a_password_in_it_is_not_shown() {
+        let error = toml::from_str::<Options>("keystone_url = 'http://u:s3cret@k'").err().unwrap();
+        assert!(error.message().contains("no place in it") && !error.message().contains("s3cret"), "{error}");
     }
 }

@@ -139,9 +139,10 @@ pub(super) fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>
 pub(super) fn value_name(of: &str) -> &'static str {
     match of {
         "SocketAddr" | "OptionalAddress" => "ADDR",
-        "FilePath" => "PATH",
+        "FilePath" | "CaFile" => "PATH",
+        "OptionalUrl" => "URL",
         "Switch" => "BOOL",
-        "HostName" => "NAME",
+        "Name" => "NAME",
         "Durability" | "LogFormat" | "AuthKind" | "Unknown" => "KIND",
         "Names" => "NAMES",
         "Addresses" => "ADDRS",

@@ -146,11 +146,11 @@ impl fmt::Display for FilePath {
     }
 }
 
-/// A host's name.
+/// A name: a host's, say, or a user's.
 #[derive(Clone, PartialEq, Eq)]
-pub struct HostName(pub String);
+pub struct Name(pub String);
 
-impl FromStr for HostName {
+impl FromStr for Name {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -159,7 +159,7 @@ impl FromStr for HostName {
     }
 }
 
-impl fmt::Display for HostName {
+impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::GatewayError;
-use super::rest::auth::{Auth, Tokens};
+use super::rest::auth::{Auth, Keystone, Tokens};
 use crate::clock::{Time, wall};
 use crate::config::Durability;
 use crate::config::gateway::{AuthKind, Config};
@@ -80,7 +80,8 @@ impl Ground<TcpListener, TcpListener> {
     ///
     /// # Errors
     ///
-    /// If a listener cannot be opened, or the folder or the file of tokens cannot be used.
+    /// If a listener cannot be opened, or the folder, the file of tokens or what Keystone is to be asked with cannot be
+    /// used.
     pub(super) async fn of_machine(config: &Config) -> Result<Self, GatewayError> {
         let bounds = Bounds { keep_unbound: config.unbound_age.0, max_unbound: config.max_unbound };
         // Before anything is bound: a second gateway on the same folder is refused at once.
@@ -98,7 +99,11 @@ impl Ground<TcpListener, TcpListener> {
         let directory = Embedded::open(file.as_deref(), bounds, Hands::Thread)?;
         let auth = match config.auth {
             AuthKind::None => Auth::None,
-            AuthKind::Tokens => Auth::Tokens(Arc::new(Tokens::open(&config.tokens_file.0, None, wall())?)),
+            AuthKind::Tokens => {
+                let tokens = Tokens::open(&config.tokens_file.0, config.roles(), None, wall())?;
+                Auth::Tokens(Arc::new(tokens))
+            }
+            AuthKind::Keystone => Auth::Keystone(Keystone::open(config.keystone()?, wall())?),
         };
         let open = async |address| {
             let listener = listen::tcp(address).await?;

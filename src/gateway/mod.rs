@@ -43,10 +43,10 @@ use self::leases::Leases;
 use self::outbox::{Kept, Opened, Outbox, Sink};
 use self::post::Post;
 use self::queues::{For, Queue, Queues};
-use self::rest::auth::TokensError;
+use self::rest::auth::{KeystoneError, TokensError};
 use crate::clock::Clock;
-use crate::config::Durability;
 use crate::config::gateway::Config;
+use crate::config::{ConfigError, Durability};
 use crate::directory::DirectoryError;
 use crate::directory::embedded;
 use crate::journal::folder::FolderError;
@@ -87,6 +87,12 @@ pub enum GatewayError {
     /// The file of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// An option is not possible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Keystone cannot be asked as it is set.
+    #[error("keystone: {0}")]
+    Keystone(#[from] KeystoneError),
     /// The system has no thread for the outbox.
     #[error("cannot start the outbox's thread: {0}")]
     Thread(std::io::Error),

@@ -9,8 +9,11 @@ pub mod flag;
 pub mod http1;
 pub mod http2;
 pub mod listen;
+pub mod outbound;
 pub(crate) mod reflection;
 mod refuse;
 pub mod roads;
 pub mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod wire;

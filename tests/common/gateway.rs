@@ -141,12 +141,17 @@ pub(crate) fn sent(instance: &str, name: &str, tag: &str) -> Value {
 }
 
 pub(crate) async fn post(rest: SocketAddr, events: &Value) -> Option<(u16, Value)> {
+    post_as(rest, "", events).await
+}
+
+/// The same by who has this token.
+pub(crate) async fn post_as(rest: SocketAddr, token: &str, events: &Value) -> Option<(u16, Value)> {
     let body = json!({ "events": events }).to_string();
     let mut stream = TcpStream::connect(rest).await.ok()?;
     let head = format!(
         "POST /v2.1/project/os-server-external-events HTTP/1.1\r\nHost: {rest}\r\nContent-Type: \
-         application/json\r\nOpenStack-API-Version: compute latest\r\nConnection: close\r\nContent-Length: \
-         {}\r\n\r\n",
+         application/json\r\nOpenStack-API-Version: compute latest\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + &body).as_bytes()).await.ok()?;

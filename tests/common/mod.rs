@@ -8,6 +8,7 @@ pub(crate) mod driver;
 pub(crate) mod gateway;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod service;
 pub(crate) mod web;
 
 use std::fs::{self, File};

@@ -38,18 +38,22 @@ pub(super) async fn receive<F: Front>(gate: &Gate<F>, router: Router, mut reques
         let root = Root::of(uri.path());
         let asked = (root != Root::V2)
             .then(|| microversion::asked(request.headers(), gate.settings.max_microversion));
-        let caller = gate.auth.caller(request.headers(), gate.clock.now());
-        let mut response = if caller.is_none() && !is_document(&method, &uri) {
-            let root = format!("{}/", versions::base_url(&uri, request.headers()));
-            refuse(gate, Fault::unauthorized(gate.auth.uri().unwrap_or(&root)), request).await
-        } else if root != Root::Other && uri.path().contains("//") {
+        let caller = match is_document(&method, &uri) {
+            true => Ok(None),
+            false => known_caller(gate, &uri, request.headers()).await.map(Some),
+        };
+        let mut response = match caller {
+            Err(fault) => refuse(gate, fault, request).await,
             // To the router a project may be nothing at all.
-            refuse(gate, nothing_there(), request).await
-        } else {
-            let arrival = Arrival { root, asked: asked.clone(), caller };
-            request.extensions_mut().insert(Arc::new(arrival));
-            let Ok(response) = router.oneshot(request).await;
-            response
+            Ok(_) if root != Root::Other && uri.path().contains("//") => {
+                refuse(gate, nothing_there(), request).await
+            }
+            Ok(caller) => {
+                let arrival = Arrival { root, asked: asked.clone(), caller };
+                request.extensions_mut().insert(Arc::new(arrival));
+                let Ok(response) = router.oneshot(request).await;
+                response
+            }
         };
         if method == Method::POST
             && let Some(Told(why)) = response.extensions().get()
@@ -62,6 +66,18 @@ pub(super) async fn receive<F: Front>(gate: &Gate<F>, router: Router, mut reques
     }
     .instrument(span)
     .await
+}
+
+/// Who calls, if that is anybody known.
+async fn known_caller<F: Front>(gate: &Gate<F>, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Fault> {
+    match gate.auth.caller(headers, gate.clock.now()).await {
+        Ok(Some(caller)) => Ok(caller),
+        Ok(None) => {
+            let root = format!("{}/", versions::base_url(uri, headers));
+            Err(Fault::unauthorized(gate.auth.uri().unwrap_or(&root)))
+        }
+        Err(unsure) => Err(Fault::unavailable(unsure.to_string())),
+    }
 }
 
 /// Refuses a request whose body has not been looked at.

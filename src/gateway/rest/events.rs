@@ -105,7 +105,7 @@ async fn answer<F: Front>(
     let checked = schema::events(body, rules).map_err(bad_request)?;
     drop(bytes);
     if !caller.is_some_and(|caller| caller.may_send) {
-        let text = "sending external events needs the role service or admin";
+        let text = "the token has no role that may send external events";
         return Err(Fault::new(StatusCode::FORBIDDEN, text));
     }
     let (sent, arrived): (Vec<Sent>, Vec<Arrived>) = checked.into_iter().unzip();

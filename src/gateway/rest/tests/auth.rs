@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::super::auth::Tokens;
+use super::super::auth::{Roles, Tokens};
 use super::*;
 use crate::clock::Time;
 
@@ -18,8 +18,12 @@ fn entry(token: &str, roles: &[&str], project_id: Option<&str>) -> String {
     format!("[[token]]\nsha256 = \"{hex}\"\nroles = {roles:?}\nname = \"of {token}\"\n{project}\n")
 }
 
+fn roles() -> Roles {
+    Roles(vec!["service".to_owned(), "admin".to_owned()])
+}
+
 fn open(path: &Path) -> Auth {
-    Auth::Tokens(Arc::new(Tokens::open(path, None, Time::default()).unwrap()))
+    Auth::Tokens(Arc::new(Tokens::open(path, roles(), None, Time::default()).unwrap()))
 }
 
 /// Four tokens, and the folder that their file is in.
@@ -41,11 +45,6 @@ pub(super) fn tokens() -> (tempfile::TempDir, Auth) {
 fn guarded() -> (Door<Fake>, tempfile::TempDir) {
     let (folder, auth) = tokens();
     (Fake::default().door(auth, settings()), folder)
-}
-
-async fn call(door: &Door<Fake>, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {
-    let header = token.map(|token| ("x-auth-token", token));
-    send(door, request(method, path, header.as_slice(), body.to_owned())).await
 }
 
 fn body() -> String {
@@ -93,7 +92,7 @@ async fn where_tokens_are_to_be_had_is_told() {
     let path = folder.path().join("tokens.toml");
     fs::write(&path, "").unwrap();
     let uri = Some("https://keystone.example/".to_owned());
-    let auth = Auth::Tokens(Arc::new(Tokens::open(&path, uri, Time::default()).unwrap()));
+    let auth = Auth::Tokens(Arc::new(Tokens::open(&path, roles(), uri, Time::default()).unwrap()));
     let got = call(&Fake::default().door(auth, settings()), "POST", PATH, None, &body()).await;
     assert_eq!(got.header("www-authenticate"), Some("Keystone uri=\"https://keystone.example/\""));
 }
@@ -128,30 +127,30 @@ async fn without_the_role_it_is_403_and_the_schema_comes_first() {
     call(&door, "POST", "/v2.1/no", Some("user"), "").await.fault(404, "itemNotFound");
 }
 
-#[test]
-fn the_file_is_read_again_when_it_changes_and_a_bad_one_leaves_the_old_in_force() {
+#[tokio::test]
+async fn the_file_is_read_again_when_it_changes_and_a_bad_one_leaves_the_old_in_force() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.toml");
     fs::write(&path, entry("old", &["service"], None)).unwrap();
     let auth = open(&path);
-    let known = |token: &'static str, millis: u64| {
+    let known = async |token: &'static str, millis: u64| {
         let mut headers = HeaderMap::new();
         headers.insert("x-auth-token", http::HeaderValue::from_static(token));
         let now = Time::default().plus(Duration::from_millis(millis));
-        auth.caller(&headers, now).is_some()
+        auth.caller(&headers, now).await.unwrap().is_some()
     };
-    assert!(known("old", 0) && !known("new", 0));
+    assert!(known("old", 0).await && !known("new", 0).await);
 
     fs::write(&path, entry("new", &["service"], None) + &entry("third", &["admin"], None)).unwrap();
-    assert!(known("old", 999), "it is looked at once a second");
-    assert!(known("new", 1_000) && !known("old", 1_000));
+    assert!(known("old", 999).await, "it is looked at once a second");
+    assert!(known("new", 1_000).await && !known("old", 1_000).await);
 
     fs::write(&path, "[[token]]\nsha256 = \"not a hash\"").unwrap();
-    assert!(known("new", 2_000));
+    assert!(known("new", 2_000).await);
     fs::remove_file(&path).unwrap();
-    assert!(known("new", 3_000));
+    assert!(known("new", 3_000).await);
     fs::write(&path, entry("old", &["service"], None)).unwrap();
-    assert!(known("old", 4_000) && !known("new", 4_000));
+    assert!(known("old", 4_000).await && !known("new", 4_000).await);
 }
 
 #[test]
@@ -168,8 +167,8 @@ fn a_file_that_is_not_valid_is_refused_without_showing_what_stands_in_it() {
         &twice,
     ] {
         fs::write(&path, text).unwrap();
-        let error = Tokens::open(&path, None, Time::default()).unwrap_err().to_string();
+        let error = Tokens::open(&path, roles(), None, Time::default()).unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");
     }
-    assert!(Tokens::open(&folder.path().join("none"), None, Time::default()).is_err());
+    assert!(Tokens::open(&folder.path().join("none"), roles(), None, Time::default()).is_err());
 }

@@ -5,6 +5,7 @@ mod bodies;
 mod errors;
 mod events;
 mod health;
+mod keystone;
 mod openapi;
 mod versions;
 mod wire;
@@ -137,6 +138,12 @@ async fn send<F: Front>(door: &Door<F>, request: Request) -> Got {
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
     Got { status, headers, body }
+}
+
+/// Sends a request with a token.
+async fn call(door: &Door<Fake>, method: &str, path: &str, token: Option<&str>, body: &str) -> Got {
+    let header = token.map(|token| ("x-auth-token", token));
+    send(door, request(method, path, header.as_slice(), body.to_owned())).await
 }
 
 /// Posts a body of JSON at a microversion.
