@@ -14,6 +14,7 @@ use crate::gateway::outbox;
 use crate::gateway::post::Ages;
 use crate::gateway::rest;
 use crate::gateway::rest::auth::{Roles, keystone};
+use crate::gateway::upstream;
 use crate::net::http2;
 
 /// How callers are told apart.
@@ -51,7 +52,10 @@ options! {
     keystone_cache_time: Span = "1m", "0s" to "1h"; "How long a valid token is taken for valid without being validated again: so long a revoked one may yet send, and so long Keystone may be away"
     keystone_max_cached: usize = "10000", "1" to "1000000"; "How many tokens are remembered: so many valid ones, and so many others"
     keystone_max_validations: usize = "16", "1" to "1000"; "How many tokens Keystone is asked about at once; 64 times as many may wait for that"
-    unknown: Unknown = "404"; "What events of an instance that nobody has ever spoken of are answered: 404, 422, or park (200, and they are kept for a host that has it)"
+    upstream: OptionalUrl = "off"; "An existing Nova, http://HOST:8774 say, whatever comes before /v2.1 there: events of instances that have no host here go on to it, those of migrating ones as well. off: there is none"
+    upstream_ca_file: CaFile = "system"; "The file of PEM with the authorities of the upstream's certificate. system: those that the system trusts"
+    upstream_timeout: Span = "30s", "100ms" to "10m"; "How long the upstream may take to answer"
+    unknown: Unknown = "404"; "Without an upstream, what events of an instance that nobody has ever spoken of are answered: 404, 422, or park (200, and they are kept for a host that has it)"
     extra_event_names: Names = ""; "Names, with commas between them, that events may have besides those of the API"
     max_microversion: u16 = "104", "1" to "999"; "The highest microversion there is, after its 2."
     log_level: LogLevel = "info"; "What to log: error, warn, info, debug or trace, or a filter such as wakeful=debug"
@@ -122,6 +126,15 @@ impl Config {
                 text: "without a role nobody could send".into(),
             });
         }
+        if let Some(url) = &self.upstream.0
+            && url.path().split('/').any(|part| part == "v2" || part == "v2.1")
+        {
+            return Err(ConfigError::NotPossible {
+                option: "upstream",
+                value: url.to_string(),
+                text: "it ends before /v2.1, for a request's own path comes after it".into(),
+            });
+        }
         if self.auth == AuthKind::Keystone {
             self.keystone()?;
         }
@@ -177,6 +190,18 @@ impl Config {
         })
     }
 
+    /// How events are passed on, if they are.
+    pub fn upstream(&self) -> Option<upstream::Settings> {
+        Some(upstream::Settings {
+            url: self.upstream.0.clone()?,
+            ca_file: self.upstream_ca_file.0.clone(),
+            timeout: self.upstream_timeout.0,
+            // A slow one must leave room for requests whose instances are all here.
+            max_requests: self.max_requests.div_ceil(2),
+            max_body: usize::try_from(self.max_body.0).unwrap_or(usize::MAX),
+        })
+    }
+
     /// How long deliveries are tried.
     pub fn ages(&self) -> Ages {
         Ages { max: self.max_age.0, parked: self.park_age.0 }
@@ -219,7 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_may_have_a_password_in_it_is_not_shown() {
+    fn an_upstream_ends_before_the_version() {
+        assert!(
+            refused("upstream = 'http://nova/compute/v2.1'").contains("upstream is http://nova/compute/v2.1")
+        );
+        let options: Options = toml::from_str("upstream = 'http://nova/compute/'\nmax_requests = 3").unwrap();
+        let upstream = options.resolve().ok().unwrap().upstream().unwrap();
+        assert_eq!((upstream.url.as_str(), upstream.max_requests), ("http://nova/compute", 2));
+        assert!(Options::default().resolve().ok().unwrap().upstream().is_none());
+    }
+
+    #[test]
+    fn what_is_said_of_a_bad_url_does_not_repeat_it() {
         let error = toml::from_str::<Options>("keystone_url = 'http://u:s3cret@k'").err().unwrap();
         assert!(error.message().contains("no place in it") && !error.message().contains("s3cret"), "{error}");
     }

@@ -10,7 +10,9 @@ use super::ends::Refused;
 use super::outbox::{Delivery, KeepError};
 use super::post::{Post, to_each};
 use super::queues::{InFlight, Route};
-use super::rest::{Arrived, Front, Purpose, Unavailable};
+use super::rest::onward::Onward;
+use super::rest::{Arrived, Front, NotTaken, Purpose, Unavailable};
+use super::upstream::Upstream;
 use crate::clock::Time;
 use crate::config::choices;
 use crate::directory::{Known, Why};
@@ -32,6 +34,9 @@ pub enum Unknown {
 
 choices!(Unknown { NotFound = "404", Unprocessable = "422", Park = "park" });
 
+/// The code of an event that only the upstream has one for, until it has.
+const NOT_YET: u16 = 503;
+
 /// How often it is looked where instances are that move meanwhile. After that they are settled later.
 const LOOKS: usize = 3;
 
@@ -42,6 +47,23 @@ pub struct Keeper {
     unknown: Unknown,
     /// How long a request may wait for room in the outbox.
     patience: Duration,
+    /// Who has what has no host here, if anybody.
+    upstream: Option<Arc<Upstream>>,
+}
+
+/// What became of a request's events here.
+struct Routed {
+    codes: Vec<u16>,
+    /// Those that go on, in order.
+    onward: Vec<Going>,
+}
+
+/// An event that goes on.
+struct Going {
+    /// Its place in the request.
+    place: usize,
+    /// The event, if it is not kept here as well; then it has no code yet.
+    alone: Option<Arrived>,
 }
 
 /// Where an event goes.
@@ -55,7 +77,12 @@ enum Place {
 
 impl Keeper {
     pub(super) fn new(post: Arc<Post>, unknown: Unknown, patience: Duration) -> Self {
-        Self { post, unknown, patience }
+        Self { post, unknown, patience, upstream: None }
+    }
+
+    /// What has no host here goes on to this upstream, and what is migrating goes there as well.
+    pub(super) fn with_upstream(self, upstream: Upstream) -> Self {
+        Self { upstream: Some(Arc::new(upstream)), ..self }
     }
 
     fn place(&self, known: &Known, starts_work: bool) -> Place {
@@ -87,7 +114,8 @@ impl Keeper {
         let why = match code {
             404 => "there is no such instance",
             400 => "it needs a tag",
-            _ => "the instance is on no host",
+            422 => "the instance is on no host",
+            _ => "the upstream did not take it",
         };
         debug!(instance = %event.instance, name = &*event.name, tag = event.tag.as_deref(), code, "refused");
         self.post.ends.refused(Refused {
@@ -99,10 +127,9 @@ impl Keeper {
             why: why.to_owned(),
         });
     }
-}
 
-impl Front for Keeper {
-    async fn take(&self, events: Vec<Arrived>) -> Result<Vec<u16>, Unavailable> {
+    /// Keeps what goes somewhere here. With an upstream, what has no host here is left to it.
+    async fn keep_here(&self, events: Vec<Arrived>) -> Result<Routed, Unavailable> {
         let unavailable = |error: &dyn std::fmt::Display| Unavailable { message: error.to_string() };
         let instances: Vec<_> = events.iter().map(|event| event.instance).collect();
         let mut in_flight = self.post.queues.in_flight(instances.iter().copied());
@@ -119,15 +146,25 @@ impl Front for Keeper {
         let now = self.post.clock().now();
         let mut codes = Vec::with_capacity(events.len());
         let mut deliveries = Vec::with_capacity(events.len());
+        let mut onward = Vec::new();
         for (event, known) in events.into_iter().zip(&known) {
             let starts_work = event.purpose == Purpose::StartsWork;
             let place = self.place(known, starts_work);
+            let goes_on = self.upstream.is_some() && (known.host().is_none() || known.is_migrating());
+            if goes_on && place != Place::Somewhere {
+                onward.push(Going { place: codes.len(), alone: Some(event) });
+                codes.push(NOT_YET);
+                continue;
+            }
             let code = match place {
                 Place::NoInstance => 404,
                 _ if event.lacks_tag => 400,
                 Place::NoHost => 422,
                 Place::Somewhere | Place::Parked => 200,
             };
+            if goes_on && code == 200 {
+                onward.push(Going { place: codes.len(), alone: None });
+            }
             codes.push(code);
             if code != 200 {
                 self.refuse(now, &event, code);
@@ -148,10 +185,38 @@ impl Front for Keeper {
                 _ => to_each(event, known.hosts_for(starts_work), &mut deliveries),
             }
         }
-        if deliveries.is_empty() {
-            return Ok(codes);
+        if !deliveries.is_empty() {
+            self.keep(deliveries, in_flight).await.map_err(|error| unavailable(&error))?;
         }
-        self.keep(deliveries, in_flight).await.map_err(|error| unavailable(&error))?;
+        Ok(Routed { codes, onward })
+    }
+}
+
+impl Front for Keeper {
+    async fn take(&self, events: Vec<Arrived>) -> Result<Vec<u16>, Unavailable> {
+        Ok(self.keep_here(events).await?.codes)
+    }
+
+    fn passes_on(&self) -> bool {
+        self.upstream.is_some()
+    }
+
+    /// What is kept here is 200 whatever the upstream says of it alone: a host here gets it.
+    async fn take_or_pass_on(&self, events: Vec<Arrived>, request: Onward) -> Result<Vec<u16>, NotTaken> {
+        let Routed { mut codes, onward } = self.keep_here(events).await?;
+        let Some(upstream) = self.upstream.as_ref().filter(|_| !onward.is_empty()) else {
+            return Ok(codes);
+        };
+        let places: Vec<_> = onward.iter().map(|going| going.place).collect();
+        let theirs = upstream.pass_on(&request, &places).await?;
+        let now = self.post.clock().now();
+        for (Going { place, alone }, code) in onward.into_iter().zip(theirs) {
+            let Some(event) = alone else { continue };
+            if code != 200 {
+                self.refuse(now, &event, code);
+            }
+            codes[place] = code;
+        }
         Ok(codes)
     }
 

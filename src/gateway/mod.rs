@@ -19,6 +19,7 @@ pub mod outbox;
 pub mod post;
 pub mod queues;
 pub mod rest;
+pub mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use self::outbox::{Kept, Opened, Outbox, Sink};
 use self::post::Post;
 use self::queues::{For, Queue, Queues};
 use self::rest::auth::{KeystoneError, TokensError};
+use self::upstream::Upstream;
 use crate::clock::Clock;
 use crate::config::gateway::Config;
 use crate::config::{ConfigError, Durability};
@@ -56,6 +58,7 @@ use crate::journal::store::WriteError;
 use crate::net::flag::Flag;
 use crate::net::http2::Http2;
 use crate::net::listen::{ListenError, Listener};
+use crate::net::outbound::TrustError;
 use crate::net::{reflection, serve};
 use crate::proto::directory_server::DirectoryServer;
 use crate::proto::outbox_server::OutboxServer;
@@ -93,6 +96,9 @@ pub enum GatewayError {
     /// Keystone cannot be asked as it is set.
     #[error("keystone: {0}")]
     Keystone(#[from] KeystoneError),
+    /// The upstream cannot be asked as it is set.
+    #[error("upstream: {0}")]
+    Upstream(#[from] TrustError),
     /// The system has no thread for the outbox.
     #[error("cannot start the outbox's thread: {0}")]
     Thread(std::io::Error),
@@ -188,6 +194,10 @@ impl Gateway {
             .add_service(OutboxServer::new(Outboxes(Arc::clone(&post))).max_decoding_message_size(message));
         let routes = Http2::new(reflection::add(routes, &SERVICES[1..])?.prepare(), config.http2());
         let front = Keeper::new(Arc::clone(&post), config.unknown, config.slot_timeout.0);
+        let front = match config.upstream() {
+            None => front,
+            Some(settings) => front.with_upstream(Upstream::new(settings)?),
+        };
         let open = Arc::<AtomicUsize>::default;
         let listeners = vec![
             tokio::spawn(serve::serve(

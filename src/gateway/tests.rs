@@ -1,4 +1,6 @@
-//! Events of instances that move while they come.
+//! Events of instances that move while they come; and what goes on to an upstream.
+
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +20,11 @@ use crate::journal::disk::faulty::FaultyDisk;
 use crate::journal::recovery::Hands;
 use crate::net::flag::Flag;
 
-const HOST: Change = Change::Bind(Claim { role: Role::Host, revision: None, bound_at: None });
+const HOST: Change = bind(Role::Host);
+
+const fn bind(role: Role) -> Change {
+    Change::Bind(Claim { role, revision: None, bound_at: None })
+}
 
 struct ToQueues(Queues);
 

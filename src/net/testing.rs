@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -13,7 +12,7 @@ use super::flag::Flag;
 use super::http1::Http1;
 use super::listen::{self, Listener};
 use super::outbound::BaseUrl;
-use super::serve;
+use super::serve::{self, Protocol};
 
 /// A server that ends, with its connections, when this is dropped.
 pub(crate) struct Server {
@@ -22,15 +21,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn start(router: Router) -> Self {
+    pub(crate) async fn start<S>(service: S) -> Self
+    where
+        Http1<S>: Protocol,
+    {
         let (listener, address) = listener().await;
-        Self::on(listener, address, router)
+        Self::on(listener, address, service)
     }
 
     /// On a listener that is there already.
-    pub(crate) fn on(listener: impl Listener, address: SocketAddr, router: Router) -> Self {
+    pub(crate) fn on<S>(listener: impl Listener, address: SocketAddr, service: S) -> Self
+    where
+        Http1<S>: Protocol,
+    {
         let patience = Duration::from_secs(60);
-        let protocol = Http1::new(router, patience, patience, |_| Vec::new());
+        let protocol = Http1::new(service, patience, patience, |_| Vec::new());
         let open = Arc::new(AtomicUsize::new(0));
         let serving =
             tokio::spawn(serve::serve(listener, protocol, 1_000, open, Flag::default(), Duration::ZERO));

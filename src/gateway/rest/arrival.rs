@@ -16,7 +16,7 @@ use super::body::Unread;
 use super::envelope::{self, Fault, Told};
 use super::microversion::{self, Asked};
 use super::versions::{self, Root};
-use super::{Front, Gate, ROOT, VERSIONS};
+use super::{Front, Gate, ROOT, VERSIONS, onward};
 
 /// What is known of a request once it has been let in.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ pub(super) async fn receive<F: Front>(gate: &Gate<F>, router: Router, mut reques
     let global = envelope::global_request_id(request.headers()).map(str::to_owned);
     let span = info_span!("request", id, global);
     async move {
+        if global.is_none() && gate.front.passes_on() {
+            onward::give_id(request.headers_mut(), &id);
+        }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let root = Root::of(uri.path());
         let asked = (root != Root::V2)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -132,6 +132,20 @@ pub(super) fn json_response(status: StatusCode, body: impl Into<Body>) -> Respon
     *response.status_mut() = status;
     *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// Another service's answer to the whole request, which the caller is to know as it is.
+pub(super) fn passed_back(answer: Response<Bytes>) -> Response {
+    let (head, body) = answer.into_parts();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = head.status;
+    for name in [CONTENT_TYPE, WWW_AUTHENTICATE, RETRY_AFTER] {
+        for value in head.headers.get_all(&name) {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response.extensions_mut().insert(Told(format!("the upstream answers {}", head.status)));
     response
 }
 

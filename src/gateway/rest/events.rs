@@ -14,11 +14,12 @@ use tracing::{error, warn};
 
 use super::arrival::{Arrival, unread};
 use super::body::Unread;
-use super::envelope::{Fault, json_response};
+use super::envelope::{Fault, json_response, passed_back};
 use super::microversion::{Asked, LOWEST, Supported};
+use super::onward::Onward;
 use super::schema::{self, Rules, Sent};
 use super::versions::Root;
-use super::{Arrived, Front, Gate, Unavailable};
+use super::{Arrived, Front, Gate, NotTaken};
 
 /// What a body may call itself; the first is what it is. Some callers say text/plain, and some nothing.
 pub(super) const MEDIA_TYPES: [&str; 3] =
@@ -56,8 +57,9 @@ pub(super) async fn take<F: Front>(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let onward = gate.front.passes_on().then(|| Onward::of(&parts));
     let mut body = unread(&gate, &parts.headers, body);
-    match answer(&gate, &arrival, &parts, &mut body).await {
+    match answer(&gate, &arrival, &parts, &mut body, onward).await {
         Ok(response) => response,
         Err(fault) => {
             body.pass_over().await;
@@ -72,6 +74,7 @@ async fn answer<F: Front>(
     arrival: &Arrival,
     request: &Parts,
     body: &mut Unread,
+    onward: Option<Onward>,
 ) -> Result<Response, Fault> {
     let minor = in_force(arrival, gate.settings.max_microversion)?;
     check_media_type(&request.headers)?;
@@ -103,7 +106,6 @@ async fn answer<F: Front>(
         lenient: arrival.root == Root::V2,
     };
     let checked = schema::events(body, rules).map_err(bad_request)?;
-    drop(bytes);
     if !caller.is_some_and(|caller| caller.may_send) {
         let text = "the token has no role that may send external events";
         return Err(Fault::new(StatusCode::FORBIDDEN, text));
@@ -112,11 +114,22 @@ async fn answer<F: Front>(
     for event in &arrived {
         note_power_tag(event);
     }
-    let codes = gate.front.take(arrived).await.map_err(|Unavailable { message }| {
-        warn!(message, "a request's events could not be kept");
-        Fault::unavailable(message)
-    })?;
-    reply(&sent, &codes)
+    let taken = match onward {
+        None => gate.front.take(arrived).await.map_err(NotTaken::from),
+        // Apart, so that a front that passes nothing on has no room for it in its requests.
+        Some(onward) => {
+            let onward = Onward { body: bytes, ..onward };
+            Box::pin(gate.front.take_or_pass_on(arrived, onward)).await
+        }
+    };
+    match taken {
+        Ok(codes) => reply(&sent, &codes),
+        Err(NotTaken::Refused(answer)) => Ok(passed_back(answer)),
+        Err(NotTaken::Unavailable { message }) => {
+            warn!(message, "a request's events could not be kept");
+            Err(Fault::unavailable(message))
+        }
+    }
 }
 
 /// The microversion in force, checked.

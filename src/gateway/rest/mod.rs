@@ -15,6 +15,7 @@ mod health;
 mod json;
 pub mod microversion;
 pub mod names;
+pub mod onward;
 mod openapi;
 mod schema;
 mod versions;
@@ -26,13 +27,12 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 use tower::Service;
@@ -41,6 +41,7 @@ use self::arrival::{Arrival, refuse};
 use self::auth::Auth;
 use self::envelope::{Fault, Versions, json_response};
 pub use self::names::Purpose;
+use self::onward::Onward;
 use self::versions::Root;
 use crate::clock::{Clock, Time};
 use crate::event::{InstanceId, Status};
@@ -73,6 +74,24 @@ pub struct Unavailable {
     pub message: String,
 }
 
+/// Not all of a request's events came to where they go.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// 503, and it may be tried again.
+    Unavailable {
+        /// Why, for the caller.
+        message: String,
+    },
+    /// The service that some of them go on to has refused them as a whole, with this answer.
+    Refused(http::Response<Bytes>),
+}
+
+impl From<Unavailable> for NotTaken {
+    fn from(Unavailable { message }: Unavailable) -> Self {
+        Self::Unavailable { message }
+    }
+}
+
 /// What stands behind the front door.
 pub trait Front: Clone + Send + Sync + 'static {
     /// Keeps the events that can be routed, and answers the code of each, in order: 404 if there is no such
@@ -86,6 +105,22 @@ pub trait Front: Clone + Send + Sync + 'static {
     ///
     /// If they cannot, and why.
     fn health(&self) -> Result<(), Unavailable>;
+
+    /// Whether events may go on to another service.
+    fn passes_on(&self) -> bool {
+        false
+    }
+
+    /// The same as `take` where events may go on to another service. What is kept here is on disk before any goes
+    /// there, and stays so whatever that service answers.
+    fn take_or_pass_on(
+        &self,
+        events: Vec<Arrived>,
+        onward: Onward,
+    ) -> impl Future<Output = Result<Vec<u16>, NotTaken>> + Send {
+        drop(onward);
+        async { Ok(self.take(events).await?) }
+    }
 
     /// A whole request was refused with this code, for those who look. `why` is what the caller was told.
     fn refused(&self, code: u16, why: &str);
