@@ -26,6 +26,22 @@ pub(crate) fn grpcurl() -> Option<&'static Path> {
     or_skip("grpcurl", FOUND.get_or_init(find).as_ref().map(PathBuf::as_path))
 }
 
+/// The Python that has the callers, or `None` if the test that needs it is to be skipped.
+pub(crate) fn callers() -> Option<&'static Path> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    or_skip("environment of the callers", FOUND.get_or_init(install_callers).as_ref().map(PathBuf::as_path))
+}
+
+fn install_callers() -> Result<PathBuf, String> {
+    let install = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/install.py");
+    output(Command::new("python3").arg(install).arg(folder())).map(|python| python.trim().into())
+}
+
+/// Where clients are installed.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
+}
+
 /// A client, or `None` if the test that needs it is to be skipped.
 pub(crate) fn or_skip<T>(what: &str, found: Result<T, impl Display>) -> Option<T> {
     match found {

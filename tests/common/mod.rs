@@ -6,8 +6,11 @@ pub(crate) mod calls;
 pub(crate) mod clients;
 pub(crate) mod driver;
 pub(crate) mod gateway;
+pub(crate) mod keystone;
+pub(crate) mod nova;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod script;
 pub(crate) mod service;
 pub(crate) mod web;
 

@@ -33,6 +33,12 @@ impl Process {
         soon("a line of the process", self.lines.recv()).await
     }
 
+    /// The same for a line that may take longer than what is usual here.
+    pub(crate) async fn line_within(&mut self, bound: Duration) -> Option<String> {
+        let line = timeout(bound, self.lines.recv()).await;
+        line.unwrap_or_else(|_| panic!("no line of the process within {bound:?}"))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
