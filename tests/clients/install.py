@@ -20,11 +20,16 @@ INSTALLER = "uv==0.13.9"
 
 
 def main():
+    if sys.version_info < (3, 11):
+        sys.exit(f"the callers need a Python of 3.11 or later, and this one is {sys.version.split()[0]}")
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock-callers", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        print(installed(folder / "callers"))
+        try:
+            print(installed(folder / "callers"))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{' '.join(error.cmd)} ended with {error.returncode}")
 
 
 def installed(venv):
