@@ -7,6 +7,7 @@
 mod common;
 
 mod cloud;
+mod guarded;
 mod keystone;
 mod nova;
 mod scenarios;
