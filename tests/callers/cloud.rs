@@ -25,8 +25,13 @@ pub(crate) struct Cloud {
 impl Cloud {
     /// A cloud that asks nobody who they are; `None` if there are no callers to be had, and the test is skipped.
     pub(crate) async fn without_keystone() -> Option<Self> {
+        Self::without_keystone_with(&[]).await
+    }
+
+    /// The same with more options of the gateway.
+    pub(crate) async fn without_keystone_with(options: &[&str]) -> Option<Self> {
         let python = callers()?;
-        let gateway = Gateway::start(&[]).await;
+        let gateway = Gateway::start(options).await;
         let access = json!({ "endpoint": format!("http://{}/v2.1", gateway.rest) });
         Some(Self::around(python, gateway, access).await)
     }

@@ -45,6 +45,11 @@ impl Nova {
         self.script.ready["url"].as_str().expect("an address")
     }
 
+    /// Where it is, without the version.
+    pub(crate) fn root(&self) -> &str {
+        self.url().trim_end_matches("/v2.1")
+    }
+
     /// Tells it of an instance on this host, or on none.
     pub(crate) async fn instance(&mut self, instance: &str, host: Option<&str>) {
         self.script.ask(json!({ "do": "instance", "uuid": instance, "host": host })).await;
