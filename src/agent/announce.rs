@@ -160,7 +160,7 @@ async fn take_answer(
     }
     let revised: Vec<_> = answer.bindings.iter().filter_map(revision).collect();
     debug!(sequence, revised = revised.len(), "told");
-    shared.keep(shared.bound.revised(&revised));
+    shared.bound.revised(&revised);
     Ok(())
 }
 

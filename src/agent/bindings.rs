@@ -11,7 +11,6 @@ use super::bound::{Changed, routable};
 use super::{Phase, Shared, caller, stopping};
 use crate::convert::{self, bindings};
 use crate::event::InstanceId;
-use crate::journal::note::What;
 use crate::proto;
 use crate::proto::bindings_server::Bindings as Service;
 use crate::proto::reason::Code as Reason;
@@ -109,26 +108,18 @@ impl Bindings {
 }
 
 impl Shared {
-    /// Hands notes to the log, where it is on disk.
-    pub(super) fn keep(&self, notes: impl IntoIterator<Item = What>) {
-        if let Some(journal) = &self.journal {
-            notes.into_iter().for_each(|note| journal.note(note));
-        }
-    }
-
     /// Brings a change to the disk and waits until the gateways know it, for `bind_timeout` at most: whether they do,
     /// where there are any.
-    async fn keep_and_tell(&self, Changed { version, notes }: Changed) -> Result<Option<bool>, Refusal> {
+    async fn keep_and_tell(&self, changed: Changed) -> Result<Option<bool>, Refusal> {
         if let Some(journal) = &self.journal
-            && !notes.is_empty()
+            && changed.something
         {
-            self.keep(notes);
             journal.flush().await;
             if let Some(error) = &*journal.state().borrow() {
                 return Err(error.into());
             }
         }
-        Ok(self.routable(version).await)
+        Ok(self.routable(changed.version).await)
     }
 
     /// Whether every gateway that is reachable has taken in this version, once that is known; `None` where there are

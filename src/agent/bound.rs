@@ -54,6 +54,8 @@ pub(super) struct Gateway {
 
 pub(super) struct Bound {
     inner: Mutex<Inner>,
+    /// Called while `inner` is locked, so that no older note comes after a newer one.
+    keep: Keep,
     pub(super) gateways: Vec<Gateway>,
 }
 
@@ -69,11 +71,15 @@ struct Inner {
     untold: Vec<BTreeMap<InstanceId, Option<Why>>>,
 }
 
-/// What is to be kept of a change.
+/// A change, and whether it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Changed {
     pub(super) version: u64,
-    pub(super) notes: Vec<What>,
+    pub(super) something: bool,
 }
+
+/// Where notes go: to the log, in the order in which what they tell came to be.
+pub(super) type Keep = Box<dyn Fn(What) + Send + Sync>;
 
 /// All there is, for a gateway.
 pub(super) struct Whole {
@@ -93,7 +99,7 @@ impl Held {
 }
 
 impl Bound {
-    pub(super) fn new(gateways: &[String], kept: &KeptBindings) -> Self {
+    pub(super) fn new(gateways: &[String], kept: &KeptBindings, keep: Keep) -> Self {
         let held: BTreeMap<_, _> = kept.iter().filter_map(of_note).collect();
         let standing = || watch::Sender::new(Standing { reachable: true, told: 0 });
         let gateway = |address: &String| Gateway {
@@ -105,7 +111,7 @@ impl Bound {
         let untold = vec![BTreeMap::new(); gateways.len()];
         let roles = held.values().filter(|held| held.role.is_some()).count();
         let inner = Inner { held, roles, whole: kept.is_whole(), version: 1, untold };
-        Self { inner: Mutex::new(inner), gateways }
+        Self { inner: Mutex::new(inner), gateways, keep }
     }
 
     /// The host has this role from now on. `None`: it would be more than `most` roles.
@@ -138,9 +144,13 @@ impl Bound {
     /// new since then is bound at that moment; before that, nobody knows since when it is so.
     pub(super) fn replace(&self, now: Time, roles: &BTreeMap<InstanceId, Role>) -> (Changed, usize, usize) {
         let (mut bound, mut unbound) = (0, 0);
-        let mut first = false;
-        let mut changed = self.change(|inner| {
-            first = !std::mem::replace(&mut inner.whole, true);
+        let changed = self.change(|inner| {
+            let first = !std::mem::replace(&mut inner.whole, true);
+            if first {
+                // There is this to tell, whatever else there is.
+                (self.keep)(What::BindingsWhole(()));
+                inner.version += 1;
+            }
             let mut changes = Vec::new();
             for (instance, held) in &mut inner.held {
                 if held.role.is_some() && !roles.contains_key(instance) {
@@ -159,16 +169,8 @@ impl Bound {
                 }
             }
             inner.roles = roles.len();
-            if first && changes.is_empty() {
-                // There is this to tell.
-                inner.version += 1;
-            }
             changes
         });
-        if first {
-            changed.notes.push(What::BindingsWhole(()));
-            self.gateways.iter().for_each(|gateway| gateway.news.notify_one());
-        }
         (changed, bound, unbound)
     }
 
@@ -206,9 +208,8 @@ impl Bound {
     }
 
     /// A directory has given a role this revision. One that was told again since then is another binding.
-    pub(super) fn revised(&self, bound: &[(InstanceId, Claim)]) -> Vec<What> {
+    pub(super) fn revised(&self, bound: &[(InstanceId, Claim)]) {
         let mut inner = self.lock();
-        let mut notes = Vec::new();
         for (instance, given) in bound {
             if let Some(held) = inner.held.get_mut(instance)
                 && let Some(claim) = &mut held.role
@@ -216,10 +217,9 @@ impl Bound {
                 && claim.revision < given.revision
             {
                 claim.revision = given.revision;
-                notes.push(What::Binding(to_note(*instance, held)));
+                (self.keep)(What::Binding(to_note(*instance, held)));
             }
         }
-        notes
     }
 
     /// All there is.
@@ -278,8 +278,8 @@ impl Bound {
 
     fn change(&self, change: impl FnOnce(&mut Inner) -> Vec<(InstanceId, Option<Why>)>) -> Changed {
         let mut inner = self.lock();
+        let before = inner.version;
         let changes = change(&mut inner);
-        let mut notes = Vec::with_capacity(changes.len());
         if !changes.is_empty() {
             inner.version += 1;
         }
@@ -288,7 +288,7 @@ impl Bound {
             if held == Held::default() {
                 inner.held.remove(&instance);
             }
-            notes.push(What::Binding(to_note(instance, &held)));
+            (self.keep)(What::Binding(to_note(instance, &held)));
             for untold in &mut inner.untold {
                 let known = untold.entry(instance).or_default();
                 *known = if held.role.is_some() { None } else { why.or(*known) };
@@ -297,12 +297,12 @@ impl Bound {
                 }
             }
         }
-        let version = inner.version;
+        let changed = Changed { version: inner.version, something: inner.version > before };
         drop(inner);
-        if !notes.is_empty() {
+        if changed.something {
             self.gateways.iter().for_each(|gateway| gateway.news.notify_one());
         }
-        Changed { version, notes }
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

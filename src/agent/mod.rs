@@ -34,7 +34,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
 
 use self::appender::{Journal, ToCore};
-use self::bound::Bound;
+use self::bound::{Bound, Keep};
 use self::core::{CancelFrom, Command, Core, EventsFrom};
 use self::ground::{Ground, LogGround, WriterGround};
 pub use self::restore::LogError;
@@ -92,7 +92,7 @@ struct Shared {
     streams: Streams,
     core: mpsc::UnboundedSender<Command>,
     /// Whoever appends to the log, if that is not the engine's task.
-    journal: Option<Journal>,
+    journal: Option<Arc<Journal>>,
     openings: AtomicU64,
     readers: Arc<Semaphore>,
     handed_over: AtomicUsize,
@@ -266,6 +266,11 @@ impl Agent {
             }
         };
         let bounds = http2::Bounds::from(&config);
+        let journal = journal.map(Arc::new);
+        let keep: Keep = match journal.clone() {
+            Some(journal) => Box::new(move |what| journal.note(what)),
+            None => Box::new(drop),
+        };
         let shared = Arc::new(Shared {
             bounds: Bounds::from(&config),
             clock,
@@ -279,7 +284,7 @@ impl Agent {
             handed_over: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             connections: Arc::new(AtomicUsize::new(0)),
-            bound: Bound::new(&config.gateway.0, &kept),
+            bound: Bound::new(&config.gateway.0, &kept, keep),
             draining: Flag::default(),
             stopping: Flag::default(),
             config,
@@ -377,7 +382,7 @@ impl Agent {
                 error!("the journal ended");
                 return Err(AgentError::Died("journal"));
             }
-            () = watch_journal(self.shared.journal.as_ref().map(Journal::state), &self.health) => {}
+            () = watch_journal(self.shared.journal.as_ref().map(|journal| journal.state()), &self.health) => {}
             () = shutdown => {}
         }
         info!(open_waits = self.shared.streams.len(), "told to stop");

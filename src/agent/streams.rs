@@ -292,8 +292,7 @@ impl Drop for WaitStream {
         if self.binding.is_some() {
             let shared = &self.shared;
             let (now, Told { id, instance, .. }) = (shared.clock.now(), &self.slot.wait);
-            let closed = shared.bound.wait_closed(now, *instance, *id, closed);
-            shared.keep(closed.notes);
+            shared.bound.wait_closed(now, *instance, *id, closed);
         }
         if plant::is(Plant::LateClose)
             && let Some(newer) = self.shared.streams.opening_of(self.slot.wait.id)

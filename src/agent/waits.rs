@@ -123,8 +123,7 @@ impl Waits {
         }
         let unarmed = if ask.start_on_arm { shared.config.max_unarmed.0 } else { Duration::ZERO };
         let until = shared.clock.now().plus(ask.timeout).plus(unarmed);
-        let Changed { version, notes } = shared.bound.wait(ask.instance, ask.id, until);
-        shared.keep(notes);
+        let Changed { version, .. } = shared.bound.wait(ask.instance, ask.id, until);
         let shared = Arc::clone(shared);
         let routable = async move { shared.routable(version).await.unwrap_or(false) };
         Some(Binding { routable: Some(Box::pin(routable)) })
@@ -140,7 +139,6 @@ pub(super) async fn expire(shared: Arc<Shared>) {
             () = &mut stopped => return,
             () = sleep(LOOK_EVERY) => {}
         }
-        let Changed { notes, .. } = shared.bound.expire(shared.clock.now());
-        shared.keep(notes);
+        shared.bound.expire(shared.clock.now());
     }
 }

@@ -14,7 +14,7 @@ use crate::common::{Agent, folder};
 
 pub(crate) struct Cloud {
     python: &'static Path,
-    _gateway: Gateway,
+    pub(crate) gateway: Gateway,
     /// The host of the instances that the tests speak of.
     pub(crate) right: Agent,
     pub(crate) other: Agent,
@@ -48,7 +48,7 @@ impl Cloud {
     async fn around(python: &'static Path, gateway: Gateway, access: Value) -> Self {
         let right = gateway.agent(&folder(), "right").await;
         let other = gateway.agent(&folder(), "other").await;
-        Self { python, _gateway: gateway, right, other, access }
+        Self { python, gateway, right, other, access }
     }
 
     /// An instance on the right host.

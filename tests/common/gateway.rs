@@ -146,10 +146,20 @@ pub(crate) async fn post(rest: SocketAddr, events: &Value) -> Option<(u16, Value
 
 /// The same by who has this token.
 pub(crate) async fn post_as(rest: SocketAddr, token: &str, events: &Value) -> Option<(u16, Value)> {
+    post_in(rest, "project", token, events).await
+}
+
+/// The same in this project.
+pub(crate) async fn post_in(
+    rest: SocketAddr,
+    project: &str,
+    token: &str,
+    events: &Value,
+) -> Option<(u16, Value)> {
     let body = json!({ "events": events }).to_string();
     let mut stream = TcpStream::connect(rest).await.ok()?;
     let head = format!(
-        "POST /v2.1/project/os-server-external-events HTTP/1.1\r\nHost: {rest}\r\nContent-Type: \
+        "POST /v2.1/{project}/os-server-external-events HTTP/1.1\r\nHost: {rest}\r\nContent-Type: \
          application/json\r\nOpenStack-API-Version: compute latest\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()

@@ -199,8 +199,18 @@ fn an_event_is_kept_for_an_hour_and_no_longer() {
 
 #[test]
 fn the_same_seed_is_the_same_world() {
+    is_the_same_twice(50, live);
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_with_a_gateway() {
+    is_the_same_twice(20, live_with_gateway);
+}
+
+/// Lives through the worlds below this one twice each, and looks for the first line in which they differ.
+fn is_the_same_twice(seeds: u64, live: fn(u64) -> Seen) {
     let bad = Mutex::new(Vec::new());
-    each_below(50, |seed| {
+    each_below(seeds, |seed| {
         let (one, other) = (live(seed).lines, live(seed).lines);
         if let Some(line) = (0..one.len().max(other.len())).find(|&line| one.get(line) != other.get(line)) {
             let around =

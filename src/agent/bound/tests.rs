@@ -1,24 +1,36 @@
+use std::sync::Arc;
+
 use super::*;
 
 fn at(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
 
+/// What is kept, for the next process.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<KeptBindings>>);
+
+impl Log {
+    /// A process that has what the ones before have kept.
+    fn bound(&self) -> Bound {
+        let mut kept = KeptBindings::default();
+        self.0.lock().expect("no panic").notes().for_each(|note| kept.take(&note));
+        let log = self.clone();
+        let keep = Box::new(move |what: What| log.0.lock().expect("no panic").take(&what));
+        Bound::new(&["127.0.0.1:1".to_owned()], &kept, keep)
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().expect("no panic").iter().count()
+    }
+}
+
 fn bound() -> Bound {
-    Bound::new(&["127.0.0.1:1".to_owned()], &KeptBindings::default())
+    Log::default().bound()
 }
 
-fn bind(bound: &Bound, instance: InstanceId, role: Role) -> Changed {
-    bound.bind(at(1), instance, role, 10).expect("room for it")
-}
-
-/// What the next process has of it, by what was kept.
-fn kept(bound: &Bound, changes: Vec<Changed>) -> Bound {
-    let mut kept = KeptBindings::default();
-    changes.iter().flat_map(|changed| &changed.notes).for_each(|note| kept.take(note));
-    let mut snapshot = KeptBindings::default();
-    kept.notes().for_each(|note| snapshot.take(&note));
-    Bound::new(&[bound.gateways[0].address.clone()], &snapshot)
+fn bind(bound: &Bound, instance: InstanceId, role: Role) {
+    bound.bind(at(1), instance, role, 10).expect("room for it");
 }
 
 fn held(bound: &Bound) -> BTreeMap<InstanceId, Held> {
@@ -28,36 +40,35 @@ fn held(bound: &Bound) -> BTreeMap<InstanceId, Held> {
 #[test]
 fn what_was_told_is_there_after_a_restart() {
     let [one, two, three] = [(); 3].map(|()| InstanceId::random());
-    let bound = bound();
-    let changes = vec![
-        bind(&bound, one, Role::MigrationSource),
-        bound.wait(two, WaitId::random(), at(20)),
-        bound.wait(three, WaitId::random(), at(5)),
-        bind(&bound, two, Role::Host),
-        bound.unbind(two, Why::Deleted),
-    ];
-    let again = kept(&bound, changes);
+    let log = Log::default();
+    let bound = log.bound();
+    bind(&bound, one, Role::MigrationSource);
+    bound.wait(two, WaitId::random(), at(20));
+    bound.wait(three, WaitId::random(), at(5));
+    bind(&bound, two, Role::Host);
+    bound.unbind(two, Why::Deleted);
+    let again = log.bound();
     let claim = Claim { role: Role::MigrationSource, revision: None, bound_at: Some(at(1)) };
     assert_eq!(held(&again)[&one].role, Some(claim));
     assert_eq!(held(&again)[&two], Held { role: None, waiting: Waiting::left(at(20)) });
     assert_eq!(held(&again).len(), 3);
     // What ran out while nobody looked is over, and is no longer kept.
-    let changed = again.expire(at(10));
-    assert_eq!(changed.notes.len(), 1);
-    assert_eq!(held(&again).len(), 2);
-    assert_eq!(again.expire(at(20)).notes.len(), 1);
+    assert!(again.expire(at(10)).something);
+    assert_eq!((held(&again).len(), log.len()), (2, 2));
+    assert!(again.expire(at(20)).something);
+    assert_eq!(log.len(), 1);
     assert!(!again.is_waiting());
 }
 
 #[test]
 fn that_a_driver_has_told_all_is_there_after_a_restart() {
-    let (one, bound) = (InstanceId::random(), bound());
-    let some = bind(&bound, one, Role::Host);
-    assert!(!kept(&bound, vec![some]).is_whole(), "a Bind tells of one instance alone");
-    let version = bound.whole().version;
+    let (one, log) = (InstanceId::random(), Log::default());
+    let bound = log.bound();
+    bind(&bound, one, Role::Host);
+    assert!(!log.bound().is_whole(), "a Bind tells of one instance alone");
     let (all, ..) = bound.replace(at(3), &BTreeMap::from([(one, Role::Host)]));
-    assert!(all.version > version, "a gateway has to be told");
-    assert!(kept(&bound, vec![all]).is_whole());
+    assert!(all.something, "a gateway has to be told");
+    assert!(log.bound().is_whole());
 }
 
 #[test]
@@ -98,9 +109,10 @@ fn a_bind_is_another_binding_each_time_and_a_revision_is_of_one() {
     let first = held(&bound)[&one].role.expect("a role");
     bound.bind(at(2), one, Role::Host, 10).expect("room for it");
     let given = Claim { revision: Some(Revision(1)), ..first };
-    assert_eq!(bound.revised(&[(one, given)]), []);
+    bound.revised(&[(one, given)]);
+    assert_eq!(held(&bound)[&one].role.and_then(|claim| claim.revision), None);
     let given = Claim { revision: Some(Revision(2)), bound_at: Some(at(2)), ..first };
-    assert_eq!(bound.revised(&[(one, given)]).len(), 1);
+    bound.revised(&[(one, given)]);
     assert_eq!(held(&bound)[&one].role, Some(given));
 }
 
