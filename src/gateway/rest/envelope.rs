@@ -51,7 +51,7 @@ pub(super) const CODES: [Code; 11] = [
     code(413, "overLimit", "The body is larger than it may be."),
     code(415, "badMediaType", "The Content-Type is not JSON's."),
     code(500, "computeFault", "A fault of the gateway's own."),
-    code(503, "serviceUnavailable", "Nothing of the request was kept; it may be sent again."),
+    code(503, "serviceUnavailable", "The request was not taken as a whole; it may be sent again."),
 ];
 
 /// What the caller of a request that was refused was told.
