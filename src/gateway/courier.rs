@@ -120,24 +120,19 @@ impl Courier {
     }
 
     async fn turn(&mut self) -> Next {
-        let front = self.queue.front(self.at_once);
         let now = self.post.clock().now();
+        if let Some(wake) = self.rests(now) {
+            return Next::Wait(Some(wake));
+        }
+        let front = self.queue.front(self.at_once);
         let fresh = |kept: &Kept| self.post.expires_at(&kept.delivery) > now;
         let (front, late): (Vec<_>, Vec<_>) = front.into_iter().partition(fresh);
         if !late.is_empty() {
             self.expire(&late).await;
+            return Next::GoOn;
         }
-        let Some(oldest) = front.iter().map(|kept| self.post.expires_at(&kept.delivery)).min() else {
-            return match self.queue.depth().0 {
-                0 => Next::Wait(None),
-                _ => Next::GoOn,
-            };
-        };
-        let Some(host) = self.host.clone() else { return Next::Wait(Some(oldest)) };
-        let next = self.queue.tried().next.filter(|next| *next > now);
-        if let Some(next) = next {
-            return Next::Wait(Some(next.min(oldest)));
-        }
+        let oldest = front.iter().map(|kept| self.post.expires_at(&kept.delivery)).min();
+        let (Some(host), Some(_)) = (self.host.clone(), oldest) else { return Next::Wait(oldest) };
         let kicks = self.queue.tried().kicks;
         match self.deliver(&host, front).await {
             Ok(()) => {
@@ -159,6 +154,13 @@ impl Courier {
                 Next::GoOn
             }
         }
+    }
+
+    /// Until when nothing is tried, if its host is away; and nothing runs out before.
+    fn rests(&self, now: Time) -> Option<Time> {
+        let next = self.queue.tried().next.filter(|next| *next > now)?;
+        let oldest = self.queue.front(1).first().map(|kept| self.post.expires_at(&kept.delivery))?;
+        (oldest > now).then(|| next.min(oldest))
     }
 
     /// Ends what was not to be delivered in time.
