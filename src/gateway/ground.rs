@@ -63,8 +63,11 @@ pub struct Log {
 
 /// Who writes an outbox.
 pub enum Writer {
-    /// A thread of its own.
+    /// A thread of its own, which may wait for the disk.
     Thread,
+    /// A task beside the requests, for nothing is waited for. Each batch gathers until those that are ready have been
+    /// served.
+    Beside,
     /// A task, with how long each batch lies gathered before it is written. It is given to `started`, so that it can
     /// be killed in the midst of its work.
     Task {
@@ -96,6 +99,10 @@ impl Ground<TcpListener, TcpListener> {
                 (Arc::new(disk), Some(folder.path().join(DIRECTORY)), Some(folder))
             }
         };
+        let writer = match config.durability {
+            Durability::Sync => Writer::Thread,
+            Durability::Os | Durability::None => Writer::Beside,
+        };
         let directory = Embedded::open(file.as_deref(), bounds, Hands::Thread)?;
         let auth = match config.auth {
             AuthKind::None => Auth::None,
@@ -117,7 +124,7 @@ impl Ground<TcpListener, TcpListener> {
             address,
             tcp,
             directory_address,
-            log: Log { disk, boot_id: boot_id(), writer: Writer::Thread },
+            log: Log { disk, boot_id: boot_id(), writer },
             directory: Arc::new(directory),
             roads: Arc::new(Tcp),
             auth,

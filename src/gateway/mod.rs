@@ -28,7 +28,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, yield_now};
+use tokio::time::sleep;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -272,7 +273,7 @@ fn start_outbox(
 ) -> Result<Outbox, GatewayError> {
     let Log { disk, boot_id, writer } = log;
     let hands = match writer {
-        ground::Writer::Thread => Hands::Thread,
+        ground::Writer::Thread | ground::Writer::Beside => Hands::Thread,
         ground::Writer::Task { .. } => Hands::Own,
     };
     let sync = config.durability == Durability::Sync;
@@ -281,8 +282,9 @@ fn start_outbox(
     let clock = Clock::start_at(wall, opened.newest());
     match writer {
         ground::Writer::Thread => opened.start(clock, sink).map_err(GatewayError::Thread),
-        ground::Writer::Task { pause, started } => {
-            let (outbox, task) = opened.start_task(clock, sink, pause);
+        ground::Writer::Beside => Ok(opened.start_task(clock, sink, yield_now).0),
+        ground::Writer::Task { mut pause, started } => {
+            let (outbox, task) = opened.start_task(clock, sink, move || sleep(pause()));
             started(task);
             Ok(outbox)
         }

@@ -41,7 +41,8 @@ fn post() -> Arc<Post> {
     let opened = Opened::open(disk, true, false, "boot", limits, Hands::Own).expect("opened");
     let queues = Queues::default();
     let clock = Clock::start_at(Time::from_nanos(1_000_000_000_000), opened.newest());
-    let (outbox, _) = opened.start_task(clock, ToQueues(queues.clone()), || Duration::from_millis(50));
+    let (outbox, _) =
+        opened.start_task(clock, ToQueues(queues.clone()), || tokio::time::sleep(Duration::from_millis(50)));
     let bounds = Bounds { keep_unbound: Duration::from_secs(600), max_unbound: 10 };
     let directory = Arc::new(Embedded::open(None, bounds, DirectoryHands::Own).expect("a directory"));
     let ages = Ages { max: Duration::from_secs(3600), parked: Duration::from_secs(60) };

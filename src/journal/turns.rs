@@ -8,11 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{Builder, yield_now};
-use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::clock::{Clock, Time};
 
@@ -79,11 +78,11 @@ pub fn start<O: Send + 'static>(name: &str, work: impl Work<O>) -> io::Result<Or
     Ok(Orders { sender, news: None })
 }
 
-/// Starts it in a task, which ends when it is aborted. `pause`: how long each batch lies gathered before it is
-/// written.
-pub fn start_task<O: Send + 'static>(
+/// Starts it in a task, which ends when it is aborted. Each batch lies gathered until `pause` is ready, and is then
+/// written by whoever runs the task: for what need not wait for the disk.
+pub fn start_task<O: Send + 'static, P: Future<Output = ()> + Send + 'static>(
     work: impl Work<O>,
-    pause: impl FnMut() -> Duration + Send + 'static,
+    pause: impl FnMut() -> P + Send + 'static,
 ) -> (Orders<O>, JoinHandle<()>) {
     let (sender, inbox) = channel();
     let news = Arc::new(Notify::new());
@@ -108,11 +107,11 @@ fn run<O>(mut work: impl Work<O>, inbox: &Receiver<O>) {
     }
 }
 
-async fn run_in_task<O>(
+async fn run_in_task<O, P: Future<Output = ()>>(
     mut work: impl Work<O>,
     inbox: Receiver<O>,
     news: Arc<Notify>,
-    mut pause: impl FnMut() -> Duration,
+    mut pause: impl FnMut() -> P,
 ) {
     loop {
         let wake = work.clock().instant(work.next_wake());
@@ -129,7 +128,7 @@ async fn run_in_task<O>(
             }
         };
         let turn = work.gather(order, &inbox);
-        sleep(pause()).await;
+        pause().await;
         if let Some(done) = work.finish(turn) {
             return work.close(done);
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::bindings::KeptBindings;
@@ -109,10 +110,10 @@ impl<E: Send + 'static, C: Send + 'static> Writer<E, C> {
         (consumers, bindings): (Consumers, KeptBindings),
         before: Option<Time>,
         sink: impl Sink<E, C> + 'static,
-        pause: impl FnMut() -> Duration + Send + 'static,
+        mut pause: impl FnMut() -> Duration + Send + 'static,
     ) -> (Self, JoinHandle<()>) {
         let (thread, gauges, state) = Thread::new(store, ids, clock, (consumers, bindings), before, sink);
-        let (orders, task) = turns::start_task(thread, pause);
+        let (orders, task) = turns::start_task(thread, move || sleep(pause()));
         (Self { orders, gauges, state }, task)
     }
 

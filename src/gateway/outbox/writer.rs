@@ -123,11 +123,11 @@ impl Opened {
     }
 
     /// The same in a task; see [`turns::start_task`].
-    pub fn start_task(
+    pub fn start_task<P: Future<Output = ()> + Send + 'static>(
         self,
         clock: Clock,
         sink: impl Sink,
-        pause: impl FnMut() -> Duration + Send + 'static,
+        pause: impl FnMut() -> P + Send + 'static,
     ) -> (Outbox, JoinHandle<()>) {
         let max = self.limits.bytes;
         let (writer, gauges, state) = Writer::new(self, clock, sink);
