@@ -135,6 +135,15 @@ impl Config {
                 text: "it ends before /v2.1, for a request's own path comes after it".into(),
             });
         }
+        if let (Some(url), AuthKind::Tokens) = (&self.upstream.0, self.auth) {
+            return Err(ConfigError::NotPossible {
+                option: "upstream",
+                value: url.to_string(),
+                text: "with auth = tokens the upstream would be shown the tokens of tokens_file, and knows none of \
+                       them: set auth = keystone"
+                    .into(),
+            });
+        }
         if self.auth == AuthKind::Keystone {
             self.keystone()?;
         }
@@ -244,10 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_ends_before_the_version() {
+    fn an_upstream_ends_before_the_version_and_knows_no_tokens_of_a_file() {
         assert!(
             refused("upstream = 'http://nova/compute/v2.1'").contains("upstream is http://nova/compute/v2.1")
         );
+        let tokens = refused("upstream = 'http://nova'\nauth = 'tokens'");
+        assert!(tokens.contains("set auth = keystone"), "{tokens}");
         let options: Options = toml::from_str("upstream = 'http://nova/compute/'\nmax_requests = 3").unwrap();
         let upstream = options.resolve().ok().unwrap().upstream().unwrap();
         assert_eq!((upstream.url.as_str(), upstream.max_requests), ("http://nova/compute", 2));

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::rest::EVENT_CODES;
 use super::rest::NotTaken;
 use super::rest::onward::{Onward, PASSED_ON};
 use crate::net::outbound::{BaseUrl, Bounds, Outbound, TrustError};
@@ -80,7 +81,7 @@ impl Upstream {
     pub fn new(settings: Settings) -> Result<Self, TrustError> {
         let Settings { url, ca_file, timeout, max_requests, max_body } = settings;
         let max_body = max_body.saturating_mul(LONGER).max(LEAST_ANSWER);
-        let http = Outbound::new(&url, ca_file.as_deref(), Bounds { timeout, max_body })?;
+        let http = Outbound::new(&url, ca_file.as_deref(), Bounds { timeout, max_body, again: false })?;
         let places = Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS));
         Ok(Self { url, http, places, max_requests, usable: AtomicBool::new(true) })
     }
@@ -161,8 +162,9 @@ fn sent(body: &[u8], places: &[usize]) -> Result<Vec<Value>, Useless> {
 
 /// The code of each event, if these are the answers to those that were sent, in their order.
 fn codes(body: &[u8], sent: &[Value]) -> Result<Vec<u16>, Useless> {
-    let Answer { events } = serde_json::from_slice(body)
-        .map_err(|error| Useless(format!("its answer cannot be read: {error}")))?;
+    // The error's own text might show what stands there.
+    let Answer { events } =
+        serde_json::from_slice(body).map_err(|_| Useless("its answer cannot be read".to_owned()))?;
     let in_order =
         events.len() == sent.len() && events.iter().zip(sent).all(|(answered, sent)| answered.is_of(sent));
     match in_order {
@@ -177,7 +179,7 @@ impl Answered {
             let uuids = (Uuid::try_parse(sent), Uuid::try_parse(&self.server_uuid));
             sent == self.server_uuid || matches!(uuids, (Ok(one), Ok(other)) if one == other)
         };
-        (200..600).contains(&self.code)
+        EVENT_CODES.iter().any(|(code, _)| *code == self.code)
             && sent["name"].as_str() == Some(&self.name)
             && sent["server_uuid"].as_str().is_some_and(same_instance)
     }

@@ -81,10 +81,10 @@ impl FromStr for BaseUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         // The text is not shown: what is refused may have a password in it.
         let uri: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
-        match uri.scheme_str() {
-            Some("http" | "https") => {}
-            _ => return Err("is not a URL that begins with http:// or https://".to_owned()),
-        }
+        let (Some(scheme @ ("http" | "https")), Some((_, rest))) = (uri.scheme_str(), text.split_once("://"))
+        else {
+            return Err("is not a URL that begins with http:// or https://".to_owned());
+        };
         if uri.authority().is_none_or(|authority| authority.host().is_empty()) {
             return Err("is not a URL with a host".to_owned());
         }
@@ -93,7 +93,7 @@ impl FromStr for BaseUrl {
                 "is a URL with more than a host, a port and a path: @, ? and # have no place in it".into()
             );
         }
-        Ok(Self(text.trim_end_matches('/').to_owned()))
+        Ok(Self(format!("{scheme}://{}", rest.trim_end_matches('/'))))
     }
 }
 
@@ -110,6 +110,9 @@ pub struct Bounds {
     pub timeout: Duration,
     /// Bytes in the answer's body.
     pub max_body: usize,
+    /// Whether a request may be sent once more if its connection is lost before any answer, as one that was kept may be
+    /// closed by the other side just then. If not, each has a connection of its own.
+    pub again: bool,
 }
 
 /// There is no answer, or none that can be used.
@@ -166,14 +169,12 @@ impl Outbound {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_max_idle_per_host(if bounds.again { MAX_IDLE } else { 0 })
             .build(connector);
         Ok(Self { client, bounds })
     }
 
-    /// Sends a request and reads the whole answer, whatever its status; redirects are not followed. It is sent once
-    /// more if a connection is lost before any answer: one that was kept may have been closed by the other side just
-    /// then.
+    /// Sends a request and reads the whole answer, whatever its status; redirects are not followed.
     ///
     /// # Errors
     ///
@@ -182,7 +183,9 @@ impl Outbound {
         let asked = async {
             let again = request.clone();
             match self.client.request(request.map(Full::new)).await {
-                Err(error) if was_lost(&error) => self.client.request(again.map(Full::new)).await,
+                Err(error) if self.bounds.again && was_lost(&error) => {
+                    self.client.request(again.map(Full::new)).await
+                }
                 answered => answered,
             }
         };

@@ -69,7 +69,7 @@ async fn a_token_that_is_revoked_in_mid_run_is_asked_for_anew_and_a_reader_is_re
 #[tokio::test]
 async fn a_token_that_expires_in_mid_run_is_taken_no_longer_and_its_owner_goes_on_with_another() {
     let Some(python) = callers() else { return };
-    let mut keystone = Keystone::start_with_expiration(python, 10).await;
+    let mut keystone = Keystone::start_with_expiration(python, 15).await;
     // It would remember the token for longer than that lives.
     let cloud = guarded(&mut keystone, "service", "1h").await;
     let instance = cloud.instance().await;
@@ -81,8 +81,11 @@ async fn a_token_that_expires_in_mid_run_is_taken_no_longer_and_its_owner_goes_o
     let status = async || post_in(rest, &project, &token, &events).await.expect("a reply").0;
     assert_eq!(status().await, 200);
     assert_eq!(caller.tell(task.clone()).await.posted(), [(200, vec![200])]);
+    let first = caller.ask(json!({ "do": "token" })).await;
     until("the token expires", async || (!keystone.is_good(&token).await).then_some(())).await;
     assert_eq!(status().await, 401);
+    // Who has a password asks for another in time.
     assert_eq!(caller.tell(task).await.posted(), [(200, vec![200])]);
+    assert_ne!(caller.ask(json!({ "do": "token" })).await, first);
     cloud.right.until_tags(&["", "", ""]).await;
 }

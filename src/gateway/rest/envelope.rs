@@ -37,11 +37,7 @@ const fn code(code: u16, name: &'static str, meaning: &'static str) -> Code {
 
 /// Every one of them.
 pub(super) const CODES: [Code; 11] = [
-    code(
-        400,
-        "badRequest",
-        "What was asked for is malformed; `message` names the field. Nothing of it was kept.",
-    ),
+    code(400, "badRequest", "What was asked for is malformed; `message` names the field."),
     code(401, "error", "The request has no token that is valid."),
     code(403, "forbidden", "The token's owner has no role that may send events."),
     code(404, "itemNotFound", "There is nothing at this path."),

@@ -25,7 +25,7 @@ use super::{Arrived, Front, Gate, NotTaken};
 pub(super) const MEDIA_TYPES: [&str; 3] =
     ["application/json", "application/vnd.openstack.compute+json", "text/plain"];
 /// What may become of one event: its code, and when that is given, for people.
-pub(super) const EVENT_CODES: [(u16, &str); 4] = [
+pub const EVENT_CODES: [(u16, &str); 4] = [
     (200, "kept, and on its way to every host that has the instance"),
     (400, "it needs a tag"),
     (404, "there is no such instance"),

@@ -40,6 +40,7 @@ use tower::Service;
 use self::arrival::{Arrival, refuse};
 use self::auth::Auth;
 use self::envelope::{Fault, Versions, json_response};
+pub use self::events::EVENT_CODES;
 pub use self::names::Purpose;
 use self::onward::Onward;
 use self::versions::Root;
@@ -227,7 +228,7 @@ where
 /// The door to what stands behind it. Once `stop` is raised, the gateway says that it is not healthy.
 pub fn door<F: Front>(front: F, auth: Auth, settings: Settings, stop: Flag) -> Door<F> {
     let slots = Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS));
-    let openapi = openapi::document(&settings, auth.is_needed()).to_string().into();
+    let openapi = openapi::document(&settings, auth.is_needed(), front.passes_on()).to_string().into();
     let versions = Versions::up_to(settings.max_microversion);
     let clock = Clock::start(Time::default());
     let gate = Arc::new(Gate { front, auth, settings, versions, slots, clock, stop, openapi });

@@ -10,7 +10,8 @@ use super::microversion::{LEGACY, STANDARD};
 /// whom.
 pub const PASSED_ON: HeaderName = HeaderName::from_static("x-wakeful-passed-on");
 
-/// The headers that go along, and no others: who calls, in which version, and what the request is called.
+/// The headers that go along, and no others: who calls, in which version, and what the request is called. The first two
+/// are secrets.
 const ALONG: [HeaderName; 7] = [
     HeaderName::from_static("x-auth-token"),
     HeaderName::from_static("x-service-token"),
@@ -20,6 +21,8 @@ const ALONG: [HeaderName; 7] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
 ];
+
+const SECRETS: usize = 2;
 
 /// A request, as far as it goes on.
 #[derive(Clone)]
@@ -38,14 +41,11 @@ impl Onward {
     /// What is known before the body is read.
     pub(super) fn of(request: &Parts) -> Self {
         let mut headers = HeaderMap::new();
-        for name in ALONG {
+        for (at, name) in ALONG.into_iter().enumerate() {
             for value in request.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        for secret in &ALONG[..2] {
-            if let Some(value) = headers.get_mut(secret) {
-                value.set_sensitive(true);
+                let mut value = value.clone();
+                value.set_sensitive(at < SECRETS);
+                headers.append(name.clone(), value);
             }
         }
         Self {

@@ -1,5 +1,6 @@
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::any;
@@ -17,7 +18,7 @@ use crate::net::listen::{Listener, Peer};
 use crate::net::testing::{Server, listener, nowhere};
 
 fn bounds() -> Bounds {
-    Bounds { timeout: Duration::from_secs(20), max_body: 1_000 }
+    Bounds { timeout: Duration::from_secs(20), max_body: 1_000, again: true }
 }
 
 fn to(url: &BaseUrl) -> Request<Bytes> {
@@ -81,10 +82,32 @@ async fn a_connection_that_was_kept_and_closed_meanwhile_costs_no_answer() {
     serving.abort();
 }
 
+#[tokio::test]
+async fn what_may_be_sent_but_once_is_sent_but_once_though_its_connection_is_lost() {
+    let (listener, address) = listener().await;
+    let seen = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&seen);
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if stream.read(&mut [0; 1_000]).await.is_ok_and(|read| read > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let url: BaseUrl = format!("http://{address}").parse().unwrap();
+    for (again, times) in [(false, 1), (true, 2)] {
+        let error = ask(&url, Bounds { again, ..bounds() }).await.unwrap_err();
+        assert!(matches!(error, AskError::Broken(_)), "{error}");
+        assert_eq!(seen.swap(0, Ordering::Relaxed), times);
+    }
+    serving.abort();
+}
+
 #[test]
 fn a_url_has_a_host_and_maybe_a_port_and_a_path() {
     for (text, base, path) in [
         ("http://h", "http://h", ""),
+        ("HTTP://h/X", "http://h/X", "/X"),
         ("https://h:5000/", "https://h:5000", ""),
         ("http://[::1]:80/identity/v3", "http://[::1]:80/identity/v3", "/identity/v3"),
     ] {

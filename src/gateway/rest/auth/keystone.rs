@@ -106,7 +106,7 @@ impl Keystone {
     /// If the password or the certificates cannot be used.
     pub fn open(settings: Settings, now: Time) -> Result<Self, KeystoneError> {
         drop(password::read(&settings.credentials.password_file)?);
-        let bounds = Bounds { timeout: settings.timeout, max_body: MAX_ANSWER };
+        let bounds = Bounds { timeout: settings.timeout, max_body: MAX_ANSWER, again: true };
         let http = Outbound::new(&settings.url, settings.ca_file.as_deref(), bounds)?;
         let known = Known {
             valid: Remembered::new(settings.max_cached),

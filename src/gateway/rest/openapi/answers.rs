@@ -58,6 +58,7 @@ pub(super) fn anywhere() -> Value {
 /// What the operations' replies are made by.
 pub(super) struct Answers {
     pub(super) needs_token: bool,
+    pub(super) passes_on: bool,
 }
 
 impl Answers {
@@ -69,12 +70,15 @@ impl Answers {
             "207": Self::of("Not every event is kept, or none; each says.", "Mixed", versioned),
         });
         let asked = CODES.iter().map(|known| known.code).filter(|code| match code {
-            401 | 403 => self.needs_token,
+            401 | 403 => self.needs_token || self.passes_on,
             404 => in_project,
             406 => root == Root::V21,
             _ => true,
         });
         Self::add(&mut answers, root, asked);
+        if self.passes_on {
+            answers["429"] = json!({"description": "The upstream has no room for those that are its own."});
+        }
         answers
     }
 

@@ -18,9 +18,10 @@ use super::{EVENTS, HEALTH, OPENAPI, ROOT, Settings, VERSIONS};
 /// What the security scheme is called.
 const SCHEME: &str = "token";
 
-/// The document of a gateway with these settings. `needs_token`: callers are told apart by tokens.
-pub(super) fn document(settings: &Settings, needs_token: bool) -> Value {
-    let operations = Operations { settings, answers: Answers { needs_token } };
+/// The document of a gateway with these settings. `needs_token`: callers are told apart by tokens. `passes_on`: events
+/// may go on to another service, whose refusals come back as they are.
+pub(super) fn document(settings: &Settings, needs_token: bool, passes_on: bool) -> Value {
+    let operations = Operations { settings, answers: Answers { needs_token, passes_on } };
     let mut paths = Map::new();
     paths.insert(ROOT.to_owned(), json!({"get": operations.versions()}));
     for path in VERSIONS {
@@ -51,7 +52,7 @@ pub(super) fn document(settings: &Settings, needs_token: bool) -> Value {
         document["security"] = json!([{SCHEME: []}]);
         document["components"]["securitySchemes"] = json!({SCHEME: {
             "type": "apiKey", "in": "header", "name": spelled(&TOKEN),
-            "description": "A token whose owner has the role service or admin.",
+            "description": "A token whose owner has one of the roles that may send.",
         }});
     }
     document

@@ -11,7 +11,7 @@ use super::*;
 /// Where the path has no such method, or is none of the document's, the document says so of them all.
 #[track_caller]
 pub(super) fn check_is_documented(method: &Method, path: &str, response: &Response) {
-    let document = document(&settings(), true);
+    let document = document(&settings(), true, false);
     let of_path = EVENTS.iter().find(|template| fits(template, path)).map_or(path, |template| template);
     let described = document["paths"].get(of_path).and_then(Value::as_object);
     let own = if EVENTS.contains(&of_path) { (Method::POST, "post") } else { (Method::GET, "get") };
@@ -88,7 +88,7 @@ async fn the_document_has_what_its_gateway_admits() {
 
 #[tokio::test]
 async fn every_code_of_the_table_is_answered_somewhere() {
-    let document = document(&settings(), true);
+    let document = document(&settings(), true, false);
     let operations =
         document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
     let answers: Vec<_> =
@@ -112,7 +112,7 @@ async fn every_reference_has_what_it_names() {
             _ => {}
         }
     }
-    let document = document(&settings(), true);
+    let document = document(&settings(), true, false);
     let mut found = Vec::new();
     references(&document, &mut found);
     assert!(found.len() > 100);
@@ -124,10 +124,10 @@ async fn every_reference_has_what_it_names() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_where_callers_are_told_apart_and_never_for_a_document() {
-    let open = document(&settings(), false);
+    let open = document(&settings(), false, false);
     assert!(open.get("security").is_none() && open["components"].get("securitySchemes").is_none());
     assert!(open["paths"]["/v2/os-server-external-events"]["post"]["responses"].get("401").is_none());
-    let closed = document(&settings(), true);
+    let closed = document(&settings(), true, false);
     assert_eq!(closed["security"], json!([{"token": []}]));
     assert_eq!(closed["components"]["securitySchemes"]["token"]["name"], "X-Auth-Token");
     for path in VERSIONS.iter().chain(&["/", "/healthz", "/openapi.json"]) {
