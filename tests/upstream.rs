@@ -102,10 +102,11 @@ async fn every_event_of_a_cloud_that_is_half_novas_arrives_where_it_should() {
     // And another one from the agent's host to Nova's.
     agent.bind(&ours, Role::MigrationSource).await;
     assert_eq!(send(&gateway, json!([sent(&ours, PLUGGED, "8")])).await.0, 200);
+    agent.until_tags(&["2", "5", "6", "7", "8"]).await;
     agent.unbind(&ours, Why::Moved).await;
     assert_eq!(send(&gateway, json!([sent(&ours, PLUGGED, "9")])).await.0, 200);
-    agent.until_tags(&["2", "5", "6", "7", "8"]).await;
     assert_eq!(nova.got(), ["1", "4", "6", "8", "9"]);
+    assert_eq!(agent.tags().await, ["2", "5", "6", "7", "8"]);
 }
 
 #[tokio::test]
