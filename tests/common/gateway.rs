@@ -8,8 +8,6 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use wakeful::client::address::Address;
 use wakeful::proto::bindings_client::BindingsClient;
@@ -24,6 +22,7 @@ use wakeful::proto::{
 };
 
 use super::process::Process;
+use super::web::{call, try_call};
 use super::{Agent, soon, until, wakeful};
 
 /// A gateway, killed when this is dropped.
@@ -156,33 +155,16 @@ pub(crate) async fn post_in(
     token: &str,
     events: &Value,
 ) -> Option<(u16, Value)> {
-    let body = json!({ "events": events }).to_string();
-    let mut stream = TcpStream::connect(rest).await.ok()?;
-    let head = format!(
-        "POST /v2.1/{project}/os-server-external-events HTTP/1.1\r\nHost: {rest}\r\nContent-Type: \
-         application/json\r\nOpenStack-API-Version: compute latest\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await.ok()?;
-    let mut reply = Vec::new();
-    soon("the reply", stream.read_to_end(&mut reply)).await.ok()?;
-    let reply = String::from_utf8(reply).ok()?;
-    let (head, body) = reply.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, serde_json::from_str(body).ok()?))
+    let line = format!("POST /v2.1/{project}/os-server-external-events");
+    let headers = format!("OpenStack-API-Version: compute latest\r\nX-Auth-Token: {token}\r\n");
+    let reply = try_call(rest, &line, &headers, &json!({ "events": events }).to_string()).await?;
+    Some((reply.status, reply.try_json()?))
 }
 
 /// The status and the body of what is at a path.
 pub(crate) async fn get(rest: SocketAddr, path: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(rest).await.expect("a connection");
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {rest}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.expect("the request sent");
-    let mut reply = String::new();
-    soon("the reply", stream.read_to_string(&mut reply)).await.expect("the reply");
-    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.expect("a status"), serde_json::from_str(body).expect("JSON"))
+    let reply = call(rest, &format!("GET {path}"), "", "").await;
+    (reply.status, reply.json())
 }
 
 /// The codes of a reply's events.

@@ -142,6 +142,11 @@ impl Reply {
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
+    /// Its body, if that is JSON.
+    pub(crate) fn try_json(&self) -> Option<Value> {
+        serde_json::from_str(&self.body).ok()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }

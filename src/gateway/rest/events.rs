@@ -94,9 +94,8 @@ async fn answer<F: Front>(
     let bad_request = |message| Fault::new(StatusCode::BAD_REQUEST, message);
     let body = schema::json(&bytes).map_err(bad_request)?;
     let caller = arrival.caller.as_ref();
-    if let (Some(tenant), Some(own)) =
-        (tenant(request.uri.path()), caller.and_then(|caller| caller.project_id.as_deref()))
-        && tenant != own
+    if let Some(own) = caller.and_then(|caller| caller.project_id.as_deref())
+        && tenant(request.uri.path()).is_some_and(|tenant| tenant != own)
     {
         return Err(bad_request("the project in the path is not the token's".to_owned()));
     }
